@@ -1,0 +1,1 @@
+"""One package a runtime; each implements `consumer.handling.ports.Provisioner` and knows no other."""

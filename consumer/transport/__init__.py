@@ -1,0 +1,1 @@
+"""Everything Kafka. Only here is aiokafka imported."""

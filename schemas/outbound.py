@@ -1,0 +1,101 @@
+"""What Moorage publishes: results for machines, notifications for people."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from schemas.wire import WireModel
+
+NOTIFICATION_LIMIT = 500
+"""The platform cuts notification messages at this many characters."""
+
+_RESULT_NAMESPACE = uuid.UUID("6f4d3c0a-52d4-4d39-9a0e-6f1b6c0c7e11")
+
+
+class Outcome(StrEnum):
+    """What became of a reservation's event."""
+
+    PROVISIONED = "provisioned"
+    FAILED = "failed"
+    RELEASED = "released"
+    EXPIRED = "expired"
+    UPDATED = "updated"
+    SKIPPED = "skipped"
+
+
+class AccessPort(WireModel):
+    """One way in: `port` inside the environment answers on `host_port` of the access's host."""
+
+    port: Annotated[int, Field(ge=1, le=65535)]
+    host_port: Annotated[int, Field(ge=1, le=65535)]
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+class Access(WireModel):
+    """How a user gets in. `url` and `ssh` are ready to paste; both are absent when nothing of the kind runs."""
+
+    host: str
+    ports: tuple[AccessPort, ...] = ()
+    url: str | None = None
+    ssh: str | None = None
+
+
+class Reason(WireModel):
+    """Why something failed or was skipped: `code` for machines (docs/reasons.md lists them), `message` for people."""
+
+    code: str
+    message: str
+
+
+class Result(WireModel):
+    """One outcome of one revision of one reservation. The same outcome always carries the same `id`."""
+
+    id: str
+    outcome: Outcome
+    event_id: str
+    event_type: str
+    revision: str
+    instance: str
+    user_id: str
+    username: str | None = None
+    resource_id: str
+    resource_name: str | None = None
+    resource_type: str | None = None
+    start: datetime
+    end: datetime
+    runtime: str | None = None
+    template: str | None = None
+    environment: str | None = None
+    image: str | None = None
+    access: Access | None = None
+    reason: Reason | None = None
+    occurred_at: datetime
+    webhook_id: str | None = None
+
+
+class NotificationType(StrEnum):
+    SUCCESS = "SUCCESS"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class Notification(WireModel):
+    """The platform's own notification body."""
+
+    webhook_id: str | None = None
+    user_id: str
+    message: Annotated[str, Field(max_length=NOTIFICATION_LIMIT)]
+    type: NotificationType
+    event_id: str
+    resource_id: str
+    event_type: str
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+def result_id(instance: str, reservation_id: str, revision: str, outcome: Outcome) -> str:
+    """The id of an outcome: a UUID (version 5) of what happened, so that a repeated result is recognised."""
+    return str(uuid.uuid5(_RESULT_NAMESPACE, "\x1f".join((instance, reservation_id, revision, outcome))))

@@ -1,0 +1,46 @@
+"""What Moorage remembers of a reservation between events: the value of the compacted state topic."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.events import Resource, User
+from schemas.outbound import Access, Reason
+from schemas.wire import WireModel
+
+
+class Phase(StrEnum):
+    PENDING = "PENDING"
+    ACTIVE = "ACTIVE"
+    RELEASED = "RELEASED"
+    FAILED = "FAILED"
+
+
+class ReservationState(WireModel):
+    """The remembered state of one reservation; a RELEASED one is a tombstone.
+
+    `revision` names the booking that the state is about (it goes into result ids). `booking_version` is the
+    highest `updatedAt` seen, absent while only flat events, which carry none, were seen.
+    """
+
+    version: Literal[1] = 1
+    reservation_id: str
+    phase: Phase
+    revision: str
+    booking_version: datetime | None = None
+    start: datetime
+    end: datetime
+    user: User
+    resource: Resource
+    title: str | None = None
+    parameters: dict[str, str] = Field(default_factory=dict)
+    webhook_id: str | None = None
+    runtime: str | None = None
+    template: str | None = None
+    environment: str | None = None
+    image: str | None = None
+    access: Access | None = None
+    reason: Reason | None = None
+    changed_at: datetime
