@@ -22,7 +22,8 @@ class ReservationState(WireModel):
     """The remembered state of one reservation; a RELEASED one is a tombstone.
 
     `revision` names the booking that the state is about (it goes into result ids). `booking_version` is the
-    highest `updatedAt` seen, absent while only flat events, which carry none, were seen.
+    highest `updatedAt` seen, absent while only flat events, which carry none, were seen. `start_seen` tells that a
+    START came: from then on the reservation runs whenever its booking says so.
     """
 
     version: Literal[1] = 1
@@ -37,6 +38,7 @@ class ReservationState(WireModel):
     title: str | None = None
     parameters: dict[str, str] = Field(default_factory=dict)
     webhook_id: str | None = None
+    start_seen: bool = False
     runtime: str | None = None
     template: str | None = None
     environment: str | None = None
