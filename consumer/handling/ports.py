@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from consumer.catalog.environment import EnvironmentSpec
+from consumer.dispatch import Assignment
 from schemas.outbound import Access
+from schemas.state import ReservationState
 
 
 class Status(StrEnum):
@@ -85,4 +87,16 @@ class Provisioner(Protocol):
 
     async def close(self) -> None:
         """Let go of connections. Environments stay."""
+        ...
+
+
+class StateStore(Protocol):
+    """What is remembered of reservations: in memory, restored and written behind by the transport."""
+
+    def get(self, assignment: Assignment, reservation_id: str) -> ReservationState | None:
+        """The state of a reservation, or None when it was never seen."""
+        ...
+
+    def put(self, assignment: Assignment, state: ReservationState) -> None:
+        """Remember `state`. Does nothing when the assignment was closed meanwhile."""
         ...

@@ -1,1 +1,5 @@
-"""Pure decisions: what an event means for a reservation, given what is known of it. No I/O, no clock of its own."""
+"""What an event means for a reservation, given what is known of it. Pure: no I/O here, no clock of its own."""
+
+from consumer.reservations.decision import REASONS, Action, Decision, Policy, decide
+
+__all__ = ["REASONS", "Action", "Decision", "Policy", "decide"]

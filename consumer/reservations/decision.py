@@ -1,0 +1,166 @@
+"""The decision table: what an event means for a reservation, given what is remembered of it and the time.
+
+    event          remembered            means
+    ------------   -------------------   -------------------------------------------------------------------
+    START          RELEASED              skipped: it has ended
+                   end <= now            skipped: it is over
+                   version says later    skipped: too early; it stays PENDING
+                   anything else         PROVISION (again: the same result)
+    END, DELETED   RELEASED              the same result again
+                   anything else         RELEASE, and a tombstone
+    UPDATED,       RELEASED              skipped: it has ended
+    CREATED        same or newer known   skipped: stale (the very same version: the same result again)
+                   ACTIVE                end <= now: RELEASE; start in the future: RELEASE; other resource or owner:
+                                         MOVE; otherwise remembered, its end is re-armed
+                   START was seen        PROVISION if it is running time
+                   otherwise             remembered
+
+Only END and DELETED leave a tombstone: a booking that was shortened into the past or moved into the future may be
+changed back, and then runs again. That makes the outcome independent of the order in which events arrive.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from consumer.reservations.booking import amended, completed, first_seen, version_of
+from schemas.events import EventKind, ReservationEvent
+from schemas.outbound import Outcome, Reason
+from schemas.state import Phase, ReservationState
+
+
+class Action(Enum):
+    """What has to be done to the world before the decision's state holds."""
+
+    NOTHING = auto()
+    PROVISION = auto()
+    RELEASE = auto()
+    MOVE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, what then holds, and what to tell.
+
+    `state` is what is remembered once `action` succeeded. For MOVE, `previous` is the state that is released first.
+    `notify` says whether a person wants to know.
+    """
+
+    action: Action
+    state: ReservationState
+    outcome: Outcome
+    reason: Reason | None = None
+    notify: bool = False
+    previous: ReservationState | None = None
+
+    def with_nothing_found(self) -> "Decision":
+        """This RELEASE, when it turned out that there was no environment: nothing to announce to a person."""
+        if self.reason is not None or (self.previous is not None and self.previous.phase is Phase.ACTIVE):
+            return self
+        reason = Reason(code="nothing_to_release", message=REASONS["nothing_to_release"])
+        state = self.state.model_copy(update={"reason": reason})
+        return replace(self, state=state, outcome=Outcome.SKIPPED, reason=reason, notify=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`lead`: how long before its start a reservation may already run."""
+
+    lead: timedelta = timedelta(minutes=10)
+
+
+REASONS = {
+    "already_ended": "The reservation has ended; a late start, update or repetition starts nothing.",
+    "already_over": "The reservation's end had passed when its start arrived.",
+    "too_early": "The reservation was moved; its new start is still to come.",
+    "stale_update": "A newer version of the reservation is already known.",
+    "remembered": "The reservation is noted; it runs when its start event comes.",
+    "nothing_to_release": "The reservation ended, and no environment of it was there.",
+    "ended_by_update": "The reservation was shortened and is over.",
+    "postponed": "The reservation was moved into the future.",
+    "moved": "The reservation was moved to another resource or owner.",
+}
+
+
+def decide(
+    state: ReservationState | None, event: ReservationEvent, now: datetime, policy: Policy = Policy()
+) -> Decision:
+    """What `event` means for a reservation of which `state` is remembered."""
+    match event.kind:
+        case EventKind.START:
+            return _start(state, event, now, policy)
+        case EventKind.END | EventKind.DELETED:
+            return _end(state, event, now)
+        case EventKind.CREATED | EventKind.UPDATED:
+            return _change(state, event, now, policy)
+
+
+def _start(state: ReservationState | None, event: ReservationEvent, now: datetime, policy: Policy) -> Decision:
+    if state is not None and state.phase is Phase.RELEASED:
+        return _skip(state, "already_ended")
+    known = completed(state, event, now) if state is not None else first_seen(event, now)
+    known = known.model_copy(update={"start_seen": True})
+    if known.end <= now:
+        return _skip(known, "already_over", notify=state is None)
+    if _starts_later(known, now, policy):
+        return _skip(known, "too_early")
+    return _provision(known, now)
+
+
+def _end(state: ReservationState | None, event: ReservationEvent, now: datetime) -> Decision:
+    if state is not None and state.phase is Phase.RELEASED:
+        # The end was handled before: say again what was said then, without touching the runtime.
+        outcome = Outcome.SKIPPED if state.reason and state.reason.code == "nothing_to_release" else Outcome.RELEASED
+        return Decision(Action.NOTHING, state, outcome, state.reason)
+    known = state if state is not None else first_seen(event, now)
+    return _release(known, now, Phase.RELEASED, reason=None, notify=True)
+
+
+def _change(state: ReservationState | None, event: ReservationEvent, now: datetime, policy: Policy) -> Decision:
+    if state is None:
+        return _skip(first_seen(event, now), "remembered")
+    if state.phase is Phase.RELEASED:
+        return _skip(state, "already_ended")
+    version = version_of(event)
+    if state.booking_version is not None and version is not None and version < state.booking_version:
+        return _skip(state, "stale_update")
+    known = amended(state, event, now)
+    if state.phase is Phase.ACTIVE:
+        return _change_running(state, known, now, policy)
+    if known.start_seen and known.end > now and not _starts_later(known, now, policy):
+        return _provision(known, now)
+    return Decision(Action.NOTHING, known, Outcome.UPDATED)
+
+
+def _change_running(state: ReservationState, known: ReservationState, now: datetime, policy: Policy) -> Decision:
+    if known.end <= now:
+        return _release(known, now, Phase.PENDING, reason="ended_by_update", notify=True)
+    if _starts_later(known, now, policy):
+        return _release(known, now, Phase.PENDING, reason="postponed", notify=True)
+    if known.resource.id != state.resource.id or known.user.id != state.user.id:
+        decision = _provision(known, now)
+        return Decision(Action.MOVE, decision.state, decision.outcome, notify=True, previous=state)
+    return Decision(Action.NOTHING, known, Outcome.UPDATED, notify=known.end != state.end)
+
+
+def _starts_later(state: ReservationState, now: datetime, policy: Policy) -> bool:
+    """Whether a version of the booking puts its start ahead of now. A START alone is taken at its word."""
+    return state.booking_version is not None and state.start > now + policy.lead
+
+
+def _provision(state: ReservationState, now: datetime) -> Decision:
+    state = state.model_copy(update={"phase": Phase.ACTIVE, "reason": None, "changed_at": now})
+    return Decision(Action.PROVISION, state, Outcome.PROVISIONED, notify=True)
+
+
+def _release(state: ReservationState, now: datetime, phase: Phase, *, reason: str | None, notify: bool) -> Decision:
+    why = Reason(code=reason, message=REASONS[reason]) if reason else None
+    released = state.model_copy(
+        update={"phase": phase, "reason": why, "access": None, "environment": None, "changed_at": now}
+    )
+    return Decision(Action.RELEASE, released, Outcome.RELEASED, why, notify=notify, previous=state)
+
+
+def _skip(state: ReservationState, code: str, *, notify: bool = False) -> Decision:
+    reason = Reason(code=code, message=REASONS[code])
+    return Decision(Action.NOTHING, state, Outcome.SKIPPED, reason, notify=notify)

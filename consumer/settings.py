@@ -1,0 +1,184 @@
+"""Every setting in one place, read from environment variables."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+RUNTIMES = ("process", "docker", "podman", "kubernetes", "libvirt", "openstack")
+Runtime = Literal["process", "docker", "podman", "kubernetes", "libvirt", "openstack"]
+
+TERMINATION_GRACE = 60
+"""Seconds that deploy/ gives a stopping instance; stopping in good order stays below."""
+
+_LEAVING = 15.0
+"""Seconds that flushing, committing and leaving the group may take after the drain."""
+
+
+def _env(name: str, default: object, description: str, **bounds: float) -> Any:
+    return Field(default=default, validation_alias=name, description=description, **bounds)
+
+
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Every value has the name of its environment variable as alias."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    # Kafka
+    bootstrap_servers: str = _env("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092", "Kafka brokers, `host:port,host:port`.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = _env(
+        "KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "How to connect to the brokers."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = _env(
+        "KAFKA_SASL_MECHANISM", "PLAIN", "How to log in, with a `SASL_*` protocol."
+    )
+    sasl_username: str | None = _env("KAFKA_SASL_USERNAME", None, "User for SASL.")
+    sasl_password: SecretStr | None = _env("KAFKA_SASL_PASSWORD", None, "Password for SASL.")
+    ssl_ca_file: Path | None = _env(
+        "KAFKA_SSL_CA_FILE", None, "CA certificates (PEM) that brokers are checked against."
+    )
+    group: str = _env("MOORAGE_GROUP", "moorage", "Consumer group.")
+    group_instance: str | None = _env(
+        "MOORAGE_GROUP_INSTANCE",
+        None,
+        "Static group membership: unique and stable for each member. A restart within the session timeout then moves "
+        "no partitions; a member that is gone for good blocks its partitions for that long.",
+    )
+    inbound_topics: Words = _env(
+        "MOORAGE_TOPICS", ("reservation-events",), "Topics the platform publishes to, comma-separated."
+    )
+    outbound_topic: str = _env("MOORAGE_OUTBOUND_TOPIC", "moorage-outbound", "Results and notifications.")
+    state_topic: str = _env("MOORAGE_STATE_TOPIC", "moorage-state", "Compacted; what is remembered of reservations.")
+    dead_letter_topic: str = _env(
+        "MOORAGE_DEAD_LETTER_TOPIC", "moorage-dead-letters", "Records that failed, untouched."
+    )
+    create_topics: bool = _env("MOORAGE_CREATE_TOPICS", True, "Create missing topics at start.")
+    partitions: int = _env(
+        "MOORAGE_PARTITIONS", 8, "Partitions of reservation topics that are created.", ge=1, le=10_000
+    )
+
+    # Bounds
+    instance: str = _env(
+        "MOORAGE_INSTANCE",
+        "default",
+        "Name of this installation; installations with different names never touch each other's environments.",
+    )
+    max_record_bytes: int = _env(
+        "MOORAGE_MAX_RECORD_BYTES", 262_144, "Larger records go to the dead-letter topic unparsed.", ge=1024
+    )
+    concurrency: int = _env("MOORAGE_CONCURRENCY", 64, "Reservations worked on at the same time.", ge=1, le=10_000)
+    runtime_concurrency: Annotated[dict[str, int], NoDecode] = _env(
+        "MOORAGE_RUNTIME_CONCURRENCY",
+        {"process": 16, "docker": 20},
+        "The same for single runtimes, `docker=20,process=16`.",
+    )
+    max_buffered_records: int = _env(
+        "MOORAGE_MAX_BUFFERED_RECORDS", 10_000, "Records in memory at which intake pauses.", ge=1
+    )
+    max_buffered_bytes: int = _env(
+        "MOORAGE_MAX_BUFFERED_BYTES", 64 * 1024 * 1024, "Bytes of records in memory at which intake pauses.", ge=65_536
+    )
+    start_timeout: float = _env("MOORAGE_START_TIMEOUT", 300.0, "Seconds an environment may take to come up.", gt=0)
+    release_timeout: float = _env(
+        "MOORAGE_RELEASE_TIMEOUT", 60.0, "Seconds one attempt at removing an environment may take.", gt=0
+    )
+    start_lead: float = _env(
+        "MOORAGE_START_LEAD", 600.0, "Seconds before its start at which a rescheduled reservation may run.", ge=0
+    )
+    max_attempts: int = _env("MOORAGE_MAX_ATTEMPTS", 6, "Attempts at provisioning before it has failed.", ge=1)
+    retry_max_delay: float = _env("MOORAGE_RETRY_MAX_DELAY", 30.0, "Longest wait between attempts, seconds.", gt=0)
+    drain_timeout: float = _env(
+        "MOORAGE_DRAIN_TIMEOUT",
+        30.0,
+        "Seconds running work may take to finish at shutdown or when partitions move.",
+        gt=0,
+    )
+    commit_interval: float = _env("MOORAGE_COMMIT_INTERVAL", 1.0, "Seconds between commits.", gt=0)
+
+    # Environments
+    templates: Path | None = _env(
+        "MOORAGE_TEMPLATES", None, "Template file (YAML). Without one, the defaults below rule."
+    )
+    runtime: Runtime = _env("CONTAINER_RUNTIME", "process", "Runtime of environments without a template file.")
+    image: str = _env("DEFAULT_IMAGE", "nginx:stable", "Image without a template file.")
+    cpu_limit: str = _env("DEFAULT_CPU_LIMIT", "1", "CPU limit without a template file, as a Kubernetes quantity.")
+    memory_limit: str = _env("DEFAULT_MEMORY_LIMIT", "512Mi", "Memory limit without a template file.")
+    storage_limit: str | None = _env("DEFAULT_STORAGE_LIMIT", None, "Storage limit without a template file.")
+    allowed_images: Words = _env(
+        "MOORAGE_ALLOWED_IMAGES",
+        (),
+        "Images users may ask for without a template file, comma-separated patterns; the default image always.",
+    )
+    bind_host: str = _env("MOORAGE_BIND_HOST", "127.0.0.1", "Address that ports of environments are opened on.")
+    public_host: str | None = _env("MOORAGE_PUBLIC_HOST", None, "Host name users are told; the bind address otherwise.")
+    process_dir: Path = _env(
+        "MOORAGE_PROCESS_DIR",
+        Path("/var/lib/moorage/environments"),
+        "Where the process runtime keeps its environments.",
+    )
+    docker_host: str | None = _env("DOCKER_HOST", None, "Docker Engine; the local socket otherwise.")
+    k8s_namespace: str = _env("K8S_NAMESPACE", "default", "Namespace of the Kubernetes runtime.")
+    hypervisor_url: str | None = _env("VM_HYPERVISOR_URL", None, "libvirt connection of the libvirt runtime.")
+    openstack_auth_url: str | None = _env("OPENSTACK_AUTH_URL", None, "Keystone of the OpenStack runtime.")
+    openstack_username: str | None = _env("OPENSTACK_USERNAME", None, "User of the OpenStack runtime.")
+    openstack_password: SecretStr | None = _env("OPENSTACK_PASSWORD", None, "Password of the OpenStack runtime.")
+    openstack_project: str | None = _env("OPENSTACK_PROJECT_NAME", None, "Project of the OpenStack runtime.")
+
+    # Operation
+    log_level: Literal["debug", "info", "warning", "error"] = _env("MOORAGE_LOG_LEVEL", "info", "Least level logged.")
+    log_format: Literal["json", "console"] = _env(
+        "MOORAGE_LOG_FORMAT", "json", "One JSON object a line, or for reading."
+    )
+
+    @field_validator("inbound_topics", "allowed_images", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+    @field_validator("runtime_concurrency", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = dict(pair.strip().split("=", 1) for pair in value.split(",") if "=" in pair)
+        if unknown := set(pairs) - set(RUNTIMES):
+            raise ValueError(f"unknown runtime {min(unknown)}; known are {', '.join(RUNTIMES)}")
+        return pairs
+
+    @model_validator(mode="after")
+    def _stops_in_time(self) -> "Settings":
+        if not self.inbound_topics:
+            raise ValueError("MOORAGE_TOPICS names no topic")
+        if self.drain_timeout + _LEAVING > TERMINATION_GRACE:
+            most = TERMINATION_GRACE - _LEAVING
+            raise ValueError(
+                f"MOORAGE_DRAIN_TIMEOUT is {self.drain_timeout:g} s, but an instance has {TERMINATION_GRACE} s to stop "
+                f"and needs {_LEAVING:g} s of them to commit and leave. Use {most:g} or less."
+            )
+        return self
+
+
+def settings_table() -> str:
+    """All settings as a Markdown table."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for field in Settings.model_fields.values():
+        default = field.default
+        match default:
+            case None | () | "":
+                text = ""
+            case tuple():
+                text = f"`{','.join(default)}`"
+            case dict():
+                text = f"`{','.join(f'{key}={value}' for key, value in default.items())}`"
+            case bool():
+                text = f"`{str(default).lower()}`"
+            case float():
+                text = f"`{default:g}`"
+            case _:
+                text = f"`{default}`"
+        rows.append(f"| `{field.validation_alias}` | {text} | {field.description} |")
+    return "\n".join(rows)
