@@ -11,6 +11,21 @@ from schemas.events import Resource, User
 
 Protocol = Literal["tcp", "udp"]
 
+RESERVED_VARIABLES = frozenset(
+    {
+        "USER",
+        "USER_ID",
+        "USER_EMAIL",
+        "RESOURCE_ID",
+        "RESOURCE_NAME",
+        "RESOURCE_TYPE",
+        "RESERVATION_ID",
+        "RESERVATION_START",
+        "RESERVATION_END",
+    }
+)
+"""Variables that Moorage sets in every environment; nobody else's value for them counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -42,7 +57,11 @@ class AccessHints:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSpec:
-    """What to provision. `key` is the label value (a hash of instance and reservation) that finds it again."""
+    """What to provision. `key` is the label value (a hash of instance and reservation) that finds it again.
+
+    `start_timeout` is seconds, None for the runtime's own. `notes` are sentences for the user about what is not as
+    asked for: a substituted image, an ignored parameter.
+    """
 
     name: str
     key: str
@@ -60,10 +79,16 @@ class EnvironmentSpec:
     access: AccessHints = AccessHints()
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    start_timeout: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def spec_hash(self) -> str:
-        """16 hex digits over all that makes the environment what it is: a later end is not a different one."""
+        """16 hex digits over all that makes the environment what it is: a later end is not a different one.
+
+        The variables that describe the reservation do not count: one holds its end, and the platform sends the same
+        event sometimes with and sometimes without what it looks up (user name, e-mail).
+        """
         identity = {
             "runtime": self.runtime,
             "image": self.image,
@@ -71,7 +96,7 @@ class EnvironmentSpec:
             "working_dir": self.working_dir,
             "limits": (self.limits.cpu_millis, self.limits.memory_bytes, self.limits.storage_bytes),
             "ports": [(p.container, p.host, p.service, p.protocol) for p in self.ports],
-            "environment": sorted(self.environment.items()),
+            "environment": sorted((k, v) for k, v in self.environment.items() if k not in RESERVED_VARIABLES),
             "user": self.user.id,
             "resource": self.resource.id,
         }

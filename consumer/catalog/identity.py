@@ -34,7 +34,9 @@ def reservation_key(instance: str, reservation_id: str) -> str:
 
     The instance is part of it, so two installations on one engine never see each other's environments.
     """
-    return hashlib.sha256(instance.encode() + b"\xff" + reservation_id.encode()).hexdigest()[:32]
+    # Lone surrogates come out of some JSON parsers; an id that cannot be hashed could never be released.
+    parts = (text.encode("utf-8", "surrogatepass") for text in (instance, reservation_id))
+    return hashlib.sha256(b"\xff".join(parts)).hexdigest()[:32]
 
 
 def slug(text: str, limit: int = 12) -> str:

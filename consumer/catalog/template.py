@@ -1,0 +1,197 @@
+"""A template: what operators say about the environments of some resources. See docs/how-to/templates.md."""
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
+
+from consumer.catalog import fields
+from consumer.catalog.bounds import CPU, MEMORY, STORAGE, Bounds
+from consumer.catalog.environment import RESERVED_VARIABLES, Port
+from consumer.catalog.fields import UNLIMITED, Amount, Section, problem
+from consumer.catalog.identity import MANAGED_BY
+from consumer.catalog.image_policy import ImagePattern, ImagePolicy, MachineImagePolicy, OnViolation, parse_pattern
+from consumer.catalog.images import parse_image
+from consumer.catalog.parameters import Parameter
+from consumer.catalog.ports import PortRange
+from consumer.catalog.variables import check_variables
+from consumer.catalog.wording import did_you_mean, quoted
+from schemas.events import Resource
+
+MACHINE_RUNTIMES = frozenset({"libvirt", "openstack"})
+"""Where images are plain names. Elsewhere they are references, on `process` too: a laptop refuses what a lab would."""
+
+Runtime = Literal["process", "docker", "podman", "kubernetes", "libvirt", "openstack"]
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+# It goes into an ssh line that people paste: it must not read as an option.
+_SSH_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+
+
+class Match(Section):
+    """Which resources a template serves: all fields that are given must match, each by any of its patterns.
+
+    Patterns are shell-style globs, compared without regard to case.
+    """
+
+    type: Annotated[tuple[str, ...], PlainValidator(fields.one_or_more)] = ()
+    name: Annotated[tuple[str, ...], PlainValidator(fields.one_or_more)] = ()
+    id: Annotated[tuple[str, ...], PlainValidator(fields.one_or_more)] = ()
+
+    @property
+    def everything(self) -> bool:
+        return not (self.type or self.name or self.id)
+
+    def serves(self, resource: Resource) -> bool:
+        facts = ((self.type, resource.type), (self.name, resource.name), (self.id, resource.id))
+        return all(not patterns or _any_matches(patterns, fact or "") for patterns, fact in facts)
+
+
+class Amounts(Section):
+    """CPU in millicores, memory and storage in bytes, or `unlimited`; None where nothing was said."""
+
+    cpu: Annotated[Amount, PlainValidator(fields.cpu)] = None
+    memory: Annotated[Amount, PlainValidator(fields.size)] = None
+    storage: Annotated[Amount, PlainValidator(fields.size)] = None
+
+
+class AccessSection(Section):
+    """Which ports mean something to people. Ports named here are published, listed or not."""
+
+    http: Annotated[int | Literal["none"] | None, PlainValidator(fields.port_or_none)] = None
+    ssh: Annotated[int | Literal["none"] | None, PlainValidator(fields.port_or_none)] = None
+    ssh_user: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.ssh_user is not None and not _SSH_USER.fullmatch(self.ssh_user):
+            raise problem(f"{quoted(self.ssh_user)} is not a login name", "ssh_user")
+        if self.ssh_user is not None and not isinstance(self.ssh, int):
+            raise problem("is given but ssh is not: add the port, `ssh: 22`", "ssh_user")
+        return self
+
+
+class ImagesSection(Section):
+    """An allow-list, and what becomes of an image that is not on it."""
+
+    allow: Annotated[tuple[str, ...], PlainValidator(fields.text_list)] = ()
+    on_violation: OnViolation = "reject"
+
+    def container_policy(self, *at: str) -> ImagePolicy:
+        """The policy for container images. Raises the problem of the first pattern that is none, `at` before it."""
+        patterns: list[ImagePattern] = []
+        for index, written in enumerate(self.allow):
+            try:
+                patterns.append(parse_pattern(written))
+            except ValueError as error:
+                raise problem(str(error), *at, "allow", index) from None
+        return ImagePolicy(tuple(patterns), self.on_violation)
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise problem(f"{quoted(value)} is not a name: use letters, digits, '.', '_' and '-', at most 63")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/"):
+        raise problem(f"{quoted(value)} is not an absolute path: begin it with /")
+    return value
+
+
+def _overrides(value: Any) -> frozenset[Parameter]:
+    known = {parameter.value for parameter in Parameter}
+    for index, item in enumerate(fields.text_list(value)):
+        if item not in known:
+            raise problem(f"{quoted(item)} is not a parameter{did_you_mean(item, known)}", index)
+    return frozenset(Parameter(item) for item in value)
+
+
+def _variables(value: Any) -> Mapping[str, str]:
+    variables = fields.texts(value)
+    for name in variables:
+        if name in RESERVED_VARIABLES:
+            raise problem("is set by Moorage for every environment: leave it out", name)
+    return fields.read(check_variables, variables.items())
+
+
+def _labels(value: Any) -> Mapping[str, str]:
+    labels = fields.texts(value)
+    for label in labels:
+        if label == MANAGED_BY or label.lower().startswith("moorage/") or not label:
+            raise problem("is a label that Moorage sets itself: choose another", label)
+    return labels
+
+
+class Template(Section):
+    """One entry of the file, checked. `limits`, `minimum` and `maximum` come together in `bounds`."""
+
+    name: Annotated[str, AfterValidator(_name)]
+    match: Match = Match()
+    runtime: Runtime
+    image: str | None = None
+    command: Annotated[tuple[str, ...], PlainValidator(fields.text_list)] = ()
+    working_dir: Annotated[str, AfterValidator(_absolute)] | None = None
+    limits: Amounts = Amounts()
+    minimum: Amounts = Amounts()
+    maximum: Amounts = Amounts()
+    ports: Annotated[tuple[Port, ...], PlainValidator(fields.port_list)] = ()
+    host_ports: Annotated[PortRange | None, PlainValidator(fields.port_range)] = None
+    on_host_port: Literal["allocate", "refuse"] = "allocate"
+    environment: Annotated[Mapping[str, str], PlainValidator(_variables)] = Field(default_factory=dict)
+    labels: Annotated[Mapping[str, str], PlainValidator(_labels)] = Field(default_factory=dict)
+    access: AccessSection = AccessSection()
+    images: ImagesSection | None = None
+    overrides: Annotated[frozenset[Parameter], PlainValidator(_overrides)] = frozenset(Parameter)
+    on_disallowed: Literal["refuse", "ignore"] = "refuse"
+    start_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
+
+    @property
+    def bounds(self) -> Mapping[Parameter, Bounds]:
+        """What users get and may ask for, by parameter: cpu_limit, memory_limit, storage_limit."""
+        rules = {Parameter.CPU_LIMIT: CPU, Parameter.MEMORY_LIMIT: MEMORY, Parameter.STORAGE_LIMIT: STORAGE}
+        return {
+            parameter: rule.bounds(*(getattr(part, rule.field) for part in (self.limits, self.minimum, self.maximum)))
+            for parameter, rule in rules.items()
+        }
+
+    @property
+    def offered(self) -> frozenset[Parameter]:
+        """What users may choose: what `overrides` lists, but no limit without a bound."""
+        return self.overrides - {parameter for parameter, bounds in self.bounds.items() if not bounds.offered}
+
+    def image_policy(self, common: ImagePolicy) -> ImagePolicy | MachineImagePolicy:
+        """Its own allow-list, or `common` when it has none; machines never share one with containers."""
+        own = self.images or ImagesSection()
+        if self.runtime in MACHINE_RUNTIMES:
+            return MachineImagePolicy(own.allow, own.on_violation)
+        return common if self.images is None else own.container_policy("images")
+
+    @model_validator(mode="after")
+    def _limits_make_sense(self) -> Self:
+        if UNLIMITED in (self.minimum.cpu, self.minimum.memory, self.minimum.storage):
+            raise problem("cannot be unlimited: write the least that an environment needs", "minimum")
+        for bounds in self.bounds.values():
+            if (complaint := bounds.complaint()) is not None:
+                raise problem(*complaint)
+        return self
+
+    @model_validator(mode="after")
+    def _image_suits_the_runtime(self) -> Self:
+        if self.image is None:
+            if self.runtime != "process":
+                raise problem(f"is missing: {self.runtime} needs one", "image")
+        elif self.runtime not in MACHINE_RUNTIMES:
+            fields.read(parse_image, self.image, "image")
+        elif not self.image.isprintable() or not self.image.strip():
+            raise problem("is empty or holds control characters", "image")
+        self.image_policy(ImagePolicy())
+        return self
+
+
+def _any_matches(patterns: tuple[str, ...], fact: str) -> bool:
+    folded = fact.strip().casefold()
+    return any(fnmatchcase(folded, pattern.strip().casefold()) for pattern in patterns)

@@ -1,0 +1,111 @@
+"""The template file as a whole: from text to checked templates, or to every problem in it with line and remedy."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PlainValidator, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from consumer.catalog import fields
+from consumer.catalog.errors import CatalogError
+from consumer.catalog.fields import Section, problem
+from consumer.catalog.parameters import Parameter, alias_table
+from consumer.catalog.strictyaml import Document, Location, YamlError, read_yaml
+from consumer.catalog.template import ImagesSection, Template
+from consumer.catalog.wording import did_you_mean, printable, quoted
+
+MAX_TEMPLATES = 500
+_MAX_PROBLEMS = 10
+
+_SENTENCES = {
+    "missing": "is missing: add it",
+    "string_type": "is not a text",
+    "list_type": "is not a list",
+    "tuple_type": "is not a list",
+}
+
+
+def _version(value: Any) -> int:
+    if value != "1":
+        raise problem(f"is {quoted(str(value))}; this Moorage reads version 1")
+    return 1
+
+
+def _aliases(value: Any) -> Mapping[str, Parameter]:
+    if not isinstance(value, dict):
+        raise problem("is not a set of parameters, each with its labels")
+    known = {parameter.value for parameter in Parameter}
+    for name in value:
+        if name not in known:
+            raise problem(f"is not a parameter{did_you_mean(name, known)}", name)
+    labels = {Parameter(name): fields.one_or_more(item) for name, item in value.items()}
+    try:
+        return alias_table(labels)
+    except ValueError as error:
+        raise problem(str(error)) from None
+
+
+class TemplateFile(Section):
+    """All that a file says; of several templates that match, the first one counts."""
+
+    version: Annotated[int, PlainValidator(_version)]
+    images: ImagesSection = ImagesSection()
+    aliases: Annotated[Mapping[str, Parameter], PlainValidator(_aliases)] = Field(default_factory=alias_table)
+    templates: tuple[Template, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not 1 <= len(self.templates) <= MAX_TEMPLATES:
+            raise problem(f"lists {len(self.templates)} templates: between 1 and {MAX_TEMPLATES} can be", "templates")
+        self.images.container_policy("images")
+        for name, count in Counter(template.name for template in self.templates).items():
+            if count > 1:
+                raise problem(f"has {count} templates named {quoted(name)}: give each its own name", "templates")
+        for index, template in enumerate(self.templates[:-1]):
+            if template.match.everything:
+                after = f"matches every resource, so {quoted(self.templates[index + 1].name)} is never used"
+                raise problem(f"{after}: put it last, or give it a match", "templates", index)
+        return self
+
+
+def read_template_file(text: str, source: str) -> TemplateFile:
+    """Raises `CatalogError`; `source` is what its messages call the text."""
+    try:
+        document = read_yaml(text)
+    except YamlError as error:
+        raise CatalogError([f"{source}{'' if error.line is None else f':{error.line}'}: {error}"]) from None
+    return check_template_file(document, source)
+
+
+def check_template_file(document: Document, source: str) -> TemplateFile:
+    """As `read_template_file`, from what YAML came to."""
+    if document.value is None:
+        raise CatalogError([f"{source}: is empty; begin with `version: 1` and `templates:`"])
+    try:
+        return TemplateFile.model_validate(document.value)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+    problems = [_sentence(detail, document, source) for detail in details[:_MAX_PROBLEMS]]
+    if len(details) > _MAX_PROBLEMS:
+        problems.append(f"{source}: and {len(details) - _MAX_PROBLEMS} more problems")
+    raise CatalogError(problems)
+
+
+def _sentence(detail: ErrorDetails, document: Document, source: str) -> str:
+    context = detail.get("ctx", {})
+    location: Location = (*detail["loc"], *context.get("at", ()))
+    line = document.line_of(location)
+    where = f"{source}:{line}" if line is not None else source
+    message = _SENTENCES.get(detail["type"], detail["msg"].replace("Input should", "should"))
+    return ": ".join(part for part in (where, _path(location, document.value), message) if part)
+
+
+def _path(location: Location, value: Any) -> str:
+    """`templates[2].limits.cpu (template "linux")`: entries by position, and by name when they have one."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in location).lstrip(".")
+    if location[:1] == ("templates",) and len(location) > 1:
+        entry = value["templates"][location[1]]
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            path += f" (template {quoted(entry['name'])})"
+    return path

@@ -1,0 +1,118 @@
+"""The catalog: which template serves a resource, and what environment a reservation comes to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Self
+
+from consumer.catalog.environment import EnvironmentSpec
+from consumer.catalog.errors import CatalogError, Refused
+from consumer.catalog.image_policy import ImagePolicy, MachineImagePolicy
+from consumer.catalog.resolution import resolve
+from consumer.catalog.strictyaml import Document
+from consumer.catalog.template import Template
+from consumer.catalog.template_file import TemplateFile, check_template_file, read_template_file
+from consumer.catalog.wording import quoted
+from schemas.events import Resource
+from schemas.state import ReservationState
+
+__all__ = ["Catalog", "Defaults", "Template"]
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """The one template there is when no file says more: it serves every resource.
+
+    Quantities and ports are texts as in a template file. Nobody may ask for more than `cpu`, `memory` and `storage`
+    unless a maximum is given, which may be `unlimited`.
+    """
+
+    runtime: str = "docker"
+    image: str | None = "nginx:1.27-alpine"
+    cpu: str = "1"
+    memory: str = "512Mi"
+    storage: str | None = None
+    maximum_cpu: str | None = None
+    maximum_memory: str | None = None
+    maximum_storage: str | None = None
+    allowed_images: tuple[str, ...] = ()
+    ports: str = "80"
+    command: tuple[str, ...] = ()
+    http_port: int | None = None
+    ssh_port: int | None = None
+    ssh_user: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The template file that says the same."""
+        template = {
+            "name": "default",
+            "runtime": self.runtime,
+            "image": self.image or None,
+            "limits": _said(cpu=self.cpu, memory=self.memory, storage=self.storage),
+            "maximum": _said(cpu=self.maximum_cpu, memory=self.maximum_memory, storage=self.maximum_storage),
+            "ports": self.ports,
+            "command": self.command,
+            "images": {"allow": self.allowed_images},
+            "access": _said(http=_text(self.http_port), ssh=_text(self.ssh_port), ssh_user=self.ssh_user),
+        }
+        return {"version": "1", "templates": [_said(**template)]}
+
+
+class Catalog:
+    """Templates in order, first match wins. Immutable: a changed file makes a new catalog."""
+
+    def __init__(self, file: TemplateFile, *, instance: str) -> None:
+        self._instance = instance
+        self._aliases = file.aliases
+        self._templates = file.templates
+        common = file.images.container_policy()
+        policies = {template.name: template.image_policy(common) for template in file.templates}
+        self._policies: Mapping[str, ImagePolicy | MachineImagePolicy] = MappingProxyType(policies)
+
+    @classmethod
+    def from_yaml(cls, text: str, *, instance: str, source: str = "templates.yaml") -> Self:
+        """The catalog that `text` describes. Raises `CatalogError` with every problem; `source` names the text."""
+        return cls(read_template_file(text, source), instance=instance)
+
+    @classmethod
+    def from_defaults(cls, defaults: Defaults, *, instance: str) -> Self:
+        """A catalog of one template for every resource. Raises `CatalogError`."""
+        try:
+            file = check_template_file(Document(defaults.document(), {}), "default environment")
+        except CatalogError as error:
+            # Whoever set a variable never saw a list of templates.
+            plain = (p.replace("templates[0].", "").replace(' (template "default")', "") for p in error.problems)
+            raise CatalogError(tuple(plain)) from None
+        return cls(file, instance=instance)
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        return self._templates
+
+    @property
+    def runtimes(self) -> frozenset[str]:
+        """The runtimes that templates use: those that must be configured."""
+        return frozenset(template.runtime for template in self._templates)
+
+    def template_for(self, resource: Resource) -> Template | None:
+        """The first template that serves `resource`."""
+        return next((template for template in self._templates if template.match.serves(resource)), None)
+
+    def resolve(self, state: ReservationState) -> EnvironmentSpec:
+        """The environment that `state` asks for. Raises `Refused`; the same state always comes to the same."""
+        template = self.template_for(state.resource)
+        if template is None:
+            kind = f"of type {quoted(state.resource.type)}" if state.resource.type else "without a type"
+            raise Refused(
+                "no_template",
+                f"Nothing can be provisioned for resources {kind}: ask whoever runs this service for a template.",
+            )
+        return resolve(template, self._policies[template.name], self._aliases, state, instance=self._instance)
+
+
+def _said(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _text(port: int | None) -> str | None:
+    return None if port is None else str(port)
