@@ -161,20 +161,19 @@ class Moorage:
                 stack.push_async_callback(provisioner.close)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             sending = tasks.create_task(outbox.run(), name="outbox")
-            self._dispatcher = await stack.enter_async_context(
-                Dispatcher(
-                    handler.handle,
-                    outbox.publish,
-                    limits=_limits(settings),
-                    group_of=handler.group_of,
-                    on_crash=_log_crash,
-                )
+            dispatcher = Dispatcher(
+                handler.handle,
+                outbox.publish,
+                limits=_limits(settings),
+                group_of=handler.group_of,
+                on_crash=_log_crash,
             )
+            self._dispatcher = await stack.enter_async_context(dispatcher)
             intake = Intake(
                 connection,
                 topics.inbound,
                 _intake_options(settings),
-                dispatcher=self._dispatcher,
+                dispatcher=dispatcher,
                 route=partial(route, max_bytes=settings.max_record_bytes),
                 states=states,
                 outbox=outbox,
@@ -232,5 +231,5 @@ def _intake_options(settings: Settings) -> IntakeOptions:
     )
 
 
-def _log_crash(work: Work[Item], error: Exception) -> None:
+def _log_crash(work: Work[Item], error: BaseException) -> None:
     log.error("handler_crashed", offset=work.offset, why=repr(error))

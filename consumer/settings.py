@@ -16,7 +16,7 @@ _LEAVING = 15.0
 """Seconds that flushing, committing and leaving the group may take after the drain."""
 
 
-def _env(name: str, default: object, description: str, **bounds: float) -> Any:
+def _env(name: str, default: object, description: str, **bounds: Any) -> Any:
     return Field(default=default, validation_alias=name, description=description, **bounds)
 
 
@@ -144,13 +144,18 @@ class Settings(BaseSettings):
     def _pairs(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        pairs = dict(pair.strip().split("=", 1) for pair in value.split(",") if "=" in pair)
+        words = [word.strip() for word in value.split(",") if word.strip()]
+        if malformed := [word for word in words if "=" not in word]:
+            raise ValueError(f"{malformed[0]} is not of the form name=count")
+        pairs = dict(word.split("=", 1) for word in words)
         if unknown := set(pairs) - set(RUNTIMES):
             raise ValueError(f"unknown runtime {min(unknown)}; known are {', '.join(RUNTIMES)}")
         return pairs
 
     @model_validator(mode="after")
-    def _stops_in_time(self) -> "Settings":
+    def _fits_together(self) -> "Settings":
+        if any(count < 1 for count in self.runtime_concurrency.values()):
+            raise ValueError("MOORAGE_RUNTIME_CONCURRENCY must be at least 1 for every runtime it names")
         if not self.inbound_topics:
             raise ValueError("MOORAGE_TOPICS names no topic")
         if self.drain_timeout + _LEAVING > TERMINATION_GRACE:

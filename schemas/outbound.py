@@ -44,7 +44,7 @@ class Access(WireModel):
 
 
 class Reason(WireModel):
-    """Why something failed or was skipped: `code` for machines (docs/reasons.md lists them), `message` for people."""
+    """Why something failed or was skipped: `code` for machines (docs/reference/reasons.md), `message` for people."""
 
     code: str
     message: str
@@ -96,6 +96,10 @@ class Notification(WireModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
-def result_id(instance: str, reservation_id: str, revision: str, outcome: Outcome) -> str:
-    """The id of an outcome: a UUID (version 5) of what happened, so that a repeated result is recognised."""
-    return str(uuid.uuid5(_RESULT_NAMESPACE, "\x1f".join((instance, reservation_id, revision, outcome))))
+def result_id(instance: str, reservation_id: str, revision: str, outcome: Outcome, reason: Reason | None = None) -> str:
+    """The id of an outcome: a UUID (version 5) of what happened, so that a repeated result is recognised.
+
+    What was skipped for one reason and later for another are two outcomes; for all others the reason changes nothing.
+    """
+    what = f"{outcome}:{reason.code}" if outcome is Outcome.SKIPPED and reason is not None else outcome
+    return str(uuid.uuid5(_RESULT_NAMESPACE, "\x1f".join((instance, reservation_id, revision, what))))

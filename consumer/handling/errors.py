@@ -2,7 +2,7 @@
 
 
 class ProvisionerError(Exception):
-    """A runtime could not do what was asked. `code` is one of docs/reasons.md, `message` is fit for the user:
+    """A runtime could not do what was asked. `code` is one of docs/reference/reasons.md, `message` is fit for the user:
     no secrets, no stack traces, no host paths."""
 
     def __init__(self, code: str, message: str) -> None:

@@ -8,14 +8,14 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
 from consumer.catalog.errors import Refused
 from consumer.dispatch import Done, Retry, RetryPolicy, Verdict, Work
 from consumer.handling import publications
-from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
+from consumer.handling.errors import ProvisionerError, Transient, Unavailable
 from consumer.handling.lifecycle import Lifecycle, utc_now
 from consumer.handling.messages import message_for
 from consumer.handling.ports import StateStore
@@ -47,12 +47,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One outcome to tell: what holds now, and why."""
+    """One outcome to tell: what holds now, and why. `notes` are sentences for the person who is notified."""
 
     state: ReservationState
     outcome: Outcome
     reason: Reason | None
     notify: bool
+    notes: tuple[str, ...] = ()
 
 
 class Handler:
@@ -88,7 +89,7 @@ class Handler:
                     return await self._resource(work, event)
                 case ReservationEvent() as event:
                     return await self._reservation(work, event)
-        except Exception as error:  # noqa: BLE001 - the boundary: a defect costs its record, not the partition
+        except Exception as error:
             log.exception("handling_failed", record=_place(record))
             message = f"{type(error).__name__} while handling this record: a defect of Moorage; see its log."
             return Done((self._dead_letter(record, "internal_error", message),))
@@ -101,9 +102,8 @@ class Handler:
         try:
             environments = await self._lifecycle.on_resource(event.resource.id)
         except ProvisionerError as error:
-            retry = self._again_later(error)
-            log.warning("resource_environments_unknown", resource=event.resource.id, why=error.message)
-            return retry
+            retry = self._retry(work, error, self._options.release_retries, resource=event.resource.id)
+            return retry or Done((self._dead_letter(work.item.record, error.code, error.message),))
         return Done(tuple(publications.end_of(environment, self._now()) for environment in environments))
 
     async def _reservation(self, work: Work[Item], event: ReservationEvent) -> Verdict[Publication]:
@@ -115,13 +115,15 @@ class Handler:
         try:
             await self._carry_out(decision, remembered, told, elapsed=_elapsed(work))
         except Refused as refusal:
-            told.append(_failed(decision, refusal.code, refusal.message))
+            told.append(_failed(decision, remembered, refusal.code, refusal.message))
         except ProvisionerError as error:
-            if (retry := self._retry(work, decision, error)) is not None:
+            if (retry := self._retry_of(decision, work, error)) is not None:
                 return retry
-            await self._clean_up(decision)
-            told.append(_failed(decision, error.code, error.message))
             letters = (self._dead_letter(work.item.record, error.code, error.message),)
+            if await self._still_stands(decision, remembered):
+                return Done(letters)
+            await self._clean_up(decision)
+            told.append(_failed(decision, remembered, error.code, error.message))
         return self._conclude(work, context, remembered, told, letters)
 
     async def _carry_out(
@@ -137,36 +139,55 @@ class Handler:
                     decision = decision.with_nothing_found()
                 told.append(Told(decision.state, decision.outcome, decision.reason, decision.notify))
             case Action.PROVISION:
-                state = await self._lifecycle.provision(decision.state, remembered, elapsed=elapsed)
+                provided = await self._lifecycle.provision(decision.state, remembered, elapsed=elapsed)
+                state = provided.state
                 # Whoever is remembered as running was told how to get in; only news is worth a notification.
                 news = remembered is None or remembered.phase is not Phase.ACTIVE or remembered.access != state.access
-                told.append(Told(state, decision.outcome, decision.reason, notify and news))
+                told.append(Told(state, decision.outcome, decision.reason, notify and news, provided.notes))
             case Action.MOVE:
                 previous = decision.previous or decision.state
-                await self._lifecycle.release(previous)
+                await self._lifecycle.move(previous, decision.state)
+                left = previous.model_copy(update={"access": None, "environment": None})
                 moved = Reason(code="moved", message=REASONS["moved"])
-                told.append(Told(previous, Outcome.RELEASED, moved, previous.user.id != decision.state.user.id))
-                state = await self._lifecycle.provision(decision.state, None, elapsed=elapsed)
-                told.append(Told(state, decision.outcome, decision.reason, notify))
+                told.append(Told(left, Outcome.RELEASED, moved, previous.user.id != decision.state.user.id))
+                provided = await self._lifecycle.provision(decision.state, None, elapsed=elapsed)
+                told.append(Told(provided.state, decision.outcome, decision.reason, notify, provided.notes))
 
     # Failure
 
-    def _retry(self, work: Work[Item], decision: Decision, error: ProvisionerError) -> Retry | None:
-        """The wait before the next attempt, or None when this one was the last."""
-        options = self._options
+    def _retry_of(self, decision: Decision, work: Work[Item], error: ProvisionerError) -> Retry | None:
+        """The wait before what was decided is tried again, or None when this attempt was the last."""
+        state, action = decision.state, decision.action
+        releasing = action is Action.RELEASE
+        return self._retry(
+            work,
+            error,
+            self._options.release_retries if releasing else self._options.provision_retries,
+            until=None if releasing else state.end,
+            reservation=state.reservation_id,
+            action=action.name.lower(),
+        )
+
+    def _retry(
+        self,
+        work: Work[Item],
+        error: ProvisionerError,
+        policy: RetryPolicy,
+        *,
+        until: datetime | None = None,
+        **about: str,
+    ) -> Retry | None:
+        retry = None
         if isinstance(error, Unavailable):
-            retry: Retry | None = self._again_later(error)
-        elif isinstance(error, Permanent):
-            retry = None
-        else:
-            policy = options.release_retries if decision.action is Action.RELEASE else options.provision_retries
-            wish = error.retry_after if isinstance(error, Transient) else None
-            delay = policy.delay(work.attempt, _elapsed(work), wish)
-            retry = Retry(delay) if delay is not None else None
+            ceiling = self._options.unavailable_delay
+            retry = Retry(random.uniform(ceiling / 2, ceiling), fresh=True)  # noqa: S311 - jitter, not a secret
+        elif isinstance(error, Transient):
+            delay = policy.delay(work.attempt, _elapsed(work), error.retry_after)
+            if delay is not None and (until is None or self._now() + timedelta(seconds=delay) < until):
+                retry = Retry(delay)
         log.warning(
             "attempt_failed",
-            reservation=decision.state.reservation_id,
-            action=decision.action.name.lower(),
+            **about,
             attempt=work.attempt,
             code=error.code,
             why=error.message,
@@ -174,18 +195,26 @@ class Handler:
         )
         return retry
 
-    def _again_later(self, error: ProvisionerError) -> Retry:
-        wish = error.retry_after if isinstance(error, Transient) else None
-        ceiling = self._options.unavailable_delay
-        delay = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, not a secret
-        return Retry(max(delay, wish or 0.0), fresh=True)
+    async def _still_stands(self, decision: Decision, remembered: ReservationState | None) -> bool:
+        """Whether what was told before holds although it could not be confirmed: then nothing is told, nothing touched.
+
+        Above all, a repeated START must not take away a running environment because its runtime is in trouble.
+        """
+        if remembered is None:
+            return False
+        if decision.action is Action.PROVISION and remembered.phase is Phase.ACTIVE:
+            return await self._lifecycle.still_runs(remembered)
+        return decision.action is Action.RELEASE and remembered.phase is Phase.RELEASED
 
     async def _clean_up(self, decision: Decision) -> None:
-        """Take away what failed attempts left. What cannot be removed now goes with the reservation's END."""
+        """Take away what failed attempts left. What cannot be removed now goes with the reservation's END.
+
+        Every runtime is asked: the one that is remembered is not always the one that was tried.
+        """
         if decision.action is Action.RELEASE:
             return
         try:
-            await self._lifecycle.release(decision.state)
+            await self._lifecycle.release(decision.state.model_copy(update={"runtime": None}))
         except ProvisionerError as error:
             log.warning("cleanup_failed", reservation=decision.state.reservation_id, code=error.code, why=error.message)
 
@@ -204,7 +233,7 @@ class Handler:
             body, message = publications.result(context, each.state, each.outcome, each.reason)
             messages.append(message)
             if each.notify:
-                messages.append(publications.notification(context, body, *message_for(body)))
+                messages.append(publications.notification(context, body, *message_for(body, each.notes)))
             log.info(
                 f"reservation_{each.outcome}",
                 reservation=body.event_id,
@@ -225,13 +254,36 @@ class Handler:
         )
 
 
-def _failed(decision: Decision, code: str, message: str) -> Told:
-    """The failure of what was decided. A release that failed is still owed, so what was remembered stays."""
+def _failed(decision: Decision, remembered: ReservationState | None, code: str, message: str) -> Told:
+    """The failure of what was decided."""
     reason = Reason(code=code, message=message)
     if decision.action is Action.RELEASE and decision.previous is not None:
-        return Told(decision.previous, Outcome.FAILED, reason, notify=False)
-    update = {"phase": Phase.FAILED, "reason": reason, "access": None, "environment": None}
-    return Told(decision.state.model_copy(update=update), Outcome.FAILED, reason, notify=True)
+        return Told(_still_owed(decision.state, decision.previous, reason), Outcome.FAILED, reason, notify=False)
+    nothing = dict.fromkeys(("access", "environment", "runtime", "template", "image"))
+    state = decision.state.model_copy(update={"phase": Phase.FAILED, "reason": reason, **nothing})
+    return Told(state, Outcome.FAILED, reason, notify=not _failed_alike(remembered, state))
+
+
+def _still_owed(state: ReservationState, previous: ReservationState, reason: Reason) -> ReservationState:
+    """What holds after a release that failed: an end stays an end, so that no late START starts anything.
+
+    Replaying the dead letter removes what is left. After an update, the new booking holds and still counts as running.
+    """
+    if state.phase is not Phase.RELEASED:
+        return previous
+    return state.model_copy(update={"reason": reason, "environment": previous.environment})
+
+
+def _failed_alike(remembered: ReservationState | None, state: ReservationState) -> bool:
+    """Whether the user was told of this very failure before, so that a repetition is no news."""
+    return (
+        remembered is not None
+        and remembered.phase is Phase.FAILED
+        and remembered.revision == state.revision
+        and remembered.reason is not None
+        and state.reason is not None
+        and remembered.reason.code == state.reason.code
+    )
 
 
 def _elapsed(work: Work[Item]) -> float:

@@ -1,17 +1,18 @@
 """Making a reservation's environment exist, and making it gone: the calls to the runtimes, bounded in time."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from consumer.catalog.environment import EnvironmentSpec
+from consumer.catalog.errors import Refused
 from consumer.catalog.identity import reservation_key
 from consumer.catalog.templates import Catalog
-from consumer.handling.errors import Permanent, Transient
+from consumer.handling.errors import Permanent, ProvisionerError, Transient
 from consumer.handling.ports import Environment, Progress, Provisioner, Status
 from schemas.events import Resource
 from schemas.state import Phase, ReservationState
@@ -21,8 +22,17 @@ log = structlog.get_logger("moorage.lifecycle")
 REASONS = {
     "start_timeout": "The environment did not come up in the time that was left for it.",
     "release_timeout": "The runtime did not remove the environment in time; it is tried again.",
-    "runtime_not_configured": "The template names a runtime that this installation does not run.",
+    "look_timeout": "The runtime did not say in time what it runs; it is asked again.",
+    "runtime_not_configured": "The environment needs a runtime that this installation does not run.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """A reservation with its environment, and sentences for the user on what is not as asked for."""
+
+    state: ReservationState
+    notes: tuple[str, ...] = ()
 
 
 def utc_now() -> datetime:
@@ -51,8 +61,6 @@ class Lifecycle:
 
     def runtime_for(self, state: ReservationState | None, resource: Resource) -> str | None:
         """The runtime that work on this reservation will need, as far as can be told beforehand."""
-        if state is not None and state.phase is Phase.RELEASED:
-            return None
         if state is not None and state.runtime is not None:
             return state.runtime
         template = self._catalog.template_for(resource)
@@ -60,26 +68,47 @@ class Lifecycle:
 
     async def provision(
         self, wanted: ReservationState, remembered: ReservationState | None, *, elapsed: float
-    ) -> ReservationState:
+    ) -> Provided:
         """`wanted` with its environment running and its access filled in.
 
         One that is remembered as running and still does stays as it is, whatever templates say by now. `elapsed` is
         how many seconds of the start timeout earlier attempts have used.
         """
-        key = reservation_key(self._instance, wanted.reservation_id)
-        if remembered is not None and remembered.phase is Phase.ACTIVE and remembered.runtime:
-            running = await self._runtime(remembered.runtime).find(key)
-            if running is not None and running.status is Status.RUNNING:
-                kept = {"runtime": remembered.runtime, "template": remembered.template, "image": remembered.image}
-                return _with_environment(wanted.model_copy(update=kept), running)
+        if remembered is not None and (running := await self._announced(remembered)) is not None:
+            kept = {"runtime": remembered.runtime, "template": remembered.template, "image": remembered.image}
+            return Provided(_with_environment(wanted.model_copy(update=kept), running))
         spec = self._catalog.resolve(wanted)
         provisioner = self._runtime(spec.runtime)
-        budget = min(self._start_timeout - elapsed, (wanted.end - self._now()).total_seconds())
+        start_timeout = self._start_timeout if spec.start_timeout is None else spec.start_timeout
+        budget = min(start_timeout - elapsed, (wanted.end - self._now()).total_seconds())
         async with _at_most(budget, Permanent("start_timeout", REASONS["start_timeout"])):
-            await self._make_way(provisioner, spec)
-            environment = await provisioner.ensure(spec, self._reporter(spec))
-        made = {"runtime": spec.runtime, "template": spec.template, "image": spec.image}
-        return _with_environment(wanted.model_copy(update=made), environment)
+            if (environment := await self._make_way(provisioner, spec, remembered)) is None:
+                environment = await provisioner.ensure(spec, self._reporter(spec))
+        made = {"runtime": spec.runtime, "template": spec.template, "image": environment.image or spec.image}
+        return Provided(_with_environment(wanted.model_copy(update=made), environment), spec.notes)
+
+    async def still_runs(self, state: ReservationState) -> bool:
+        """Whether the environment that was announced for `state` runs; True as well when nobody can tell."""
+        try:
+            running = await self._announced(state)
+        except ProvisionerError:
+            return True
+        return running is not None and running.access == state.access
+
+    async def move(self, previous: ReservationState, wanted: ReservationState) -> None:
+        """Remove the environment of `previous`, unless what is there is that of `wanted` already.
+
+        A move may be handled again after a crash: its environment is in use by then.
+        """
+        try:
+            spec = self._catalog.resolve(wanted)
+        except Refused:
+            spec = None
+        if spec is not None and spec.runtime == previous.runtime:
+            found = await self._find(spec.runtime, spec.key)
+            if found is not None and found.spec_hash == spec.spec_hash:
+                return
+        await self.release(previous)
 
     async def release(self, state: ReservationState) -> bool:
         """Make sure that nothing of the reservation is left; True when there was something.
@@ -87,27 +116,58 @@ class Lifecycle:
         Without a remembered runtime every one is asked: END may come for what another life of Moorage provisioned.
         """
         key = reservation_key(self._instance, state.reservation_id)
-        known = self._provisioners.get(state.runtime) if state.runtime else None
-        removed = False
+        asked = tuple(self._provisioners.values())
+        if state.runtime and (state.environment or state.runtime in self._provisioners):
+            asked = (self._runtime(state.runtime),)
         async with _at_most(self._release_timeout, Transient("release_timeout", REASONS["release_timeout"])):
-            for provisioner in [known] if known else self._provisioners.values():
-                removed |= await provisioner.remove(key)
-        return removed
+            # All at once: one in trouble must not keep the others from removing what they have.
+            removed = await asyncio.gather(*(each.remove(key) for each in asked), return_exceptions=True)
+        for outcome in removed:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return any(removed)
 
     async def on_resource(self, resource_id: str) -> list[Environment]:
         """The environments that run on a resource, over all runtimes."""
         found: list[Environment] = []
-        async with _at_most(self._release_timeout, Transient("release_timeout", REASONS["release_timeout"])):
+        async with self._looking():
             for provisioner in self._provisioners.values():
                 found += [each for each in await provisioner.list() if each.resource_id == resource_id]
         return found
 
-    async def _make_way(self, provisioner: Provisioner, spec: EnvironmentSpec) -> None:
-        """Remove what an earlier attempt made to another spec: it was never announced, so nobody uses it."""
+    async def _make_way(
+        self, provisioner: Provisioner, spec: EnvironmentSpec, remembered: ReservationState | None
+    ) -> Environment | None:
+        """Remove what earlier attempts made to another spec, or return it where it may be in use.
+
+        A failed reservation's leftovers were never announced. Other environments that run may have been, just before
+        a crash or the loss of the state: same resource and same user keep them, though templates have changed.
+        """
+        if remembered is not None and remembered.environment and remembered.runtime not in (None, spec.runtime):
+            await self.release(remembered)
         found = await provisioner.find(spec.key)
-        if found is not None and found.spec_hash != spec.spec_hash:
-            log.info("environment_replaced", reservation=spec.reservation_id, environment=found.name)
-            await provisioner.remove(spec.key)
+        if found is None or found.spec_hash == spec.spec_hash:
+            return None
+        begun = remembered is None or remembered.phase is Phase.PENDING
+        if begun and found.status is Status.RUNNING and _serves(found, spec):
+            return found
+        log.info("environment_replaced", reservation=spec.reservation_id, environment=found.name)
+        await provisioner.remove(spec.key)
+        return None
+
+    async def _announced(self, state: ReservationState) -> Environment | None:
+        """The environment that users were told of, if it still runs."""
+        if state.phase is not Phase.ACTIVE or not state.runtime:
+            return None
+        found = await self._find(state.runtime, reservation_key(self._instance, state.reservation_id))
+        return found if found is not None and found.status is Status.RUNNING else None
+
+    async def _find(self, runtime: str, key: str) -> Environment | None:
+        async with self._looking():
+            return await self._runtime(runtime).find(key)
+
+    def _looking(self) -> AbstractAsyncContextManager[None]:
+        return _at_most(self._release_timeout, Transient("look_timeout", REASONS["look_timeout"]))
 
     def _runtime(self, name: str) -> Provisioner:
         if (provisioner := self._provisioners.get(name)) is None:
@@ -131,10 +191,16 @@ def _with_environment(state: ReservationState, environment: Environment) -> Rese
     return state.model_copy(update={"environment": environment.name, "access": environment.access})
 
 
+def _serves(environment: Environment, spec: EnvironmentSpec) -> bool:
+    return environment.resource_id == spec.resource.id and environment.user in (spec.user.id, spec.user.name)
+
+
 @asynccontextmanager
-async def _at_most(seconds: float, otherwise: Exception) -> AsyncIterator[None]:
+async def _at_most(seconds: float, otherwise: ProvisionerError) -> AsyncIterator[None]:
+    if seconds <= 0:
+        raise otherwise
     try:
-        async with asyncio.timeout(max(seconds, 0.0)):
+        async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
         raise otherwise from error

@@ -1,23 +1,26 @@
 """The notifications people read: what is ready, until when and how to get in; or what went wrong and what to do."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from schemas.outbound import NOTIFICATION_LIMIT, Access, NotificationType, Outcome, Result
 
 _NAME_LIMIT = 60
-_REASON_LIMIT = 240
+_REASON_LIMIT = 410
+"""Room for a whole refusal: its end says what to do. With the longest name it makes less than 500 characters."""
 
 
-def message_for(result: Result) -> tuple[str, NotificationType]:
-    """The text, at most 500 characters and never cut within an address, and the kind of notification it is."""
+def message_for(result: Result, notes: Sequence[str] = ()) -> tuple[str, NotificationType]:
+    """The text, at most 500 characters and never cut within an address, and the kind of notification it is.
+
+    `notes` are told with what is ready, as far as there is room.
+    """
     name = _clip(result.resource_name or f"Resource {result.resource_id}", _NAME_LIMIT)
     until = _clock(result.end)
     match result.outcome:
         case Outcome.PROVISIONED:
             opening = f"{name} is ready until {until}."
-            return " ".join([opening, *_ways_in(result.access, NOTIFICATION_LIMIT - len(opening))]), _KIND[
-                result.outcome
-            ]
+            text = " ".join(_fitting([opening, *_ways_in(result.access), *notes]))
         case Outcome.UPDATED:
             text = f"{name} now runs until {until}."
         case Outcome.RELEASED:
@@ -28,7 +31,7 @@ def message_for(result: Result) -> tuple[str, NotificationType]:
             text = f"{name} was not started. {_why(result)}".strip()
         case Outcome.FAILED:
             text = f"{name} could not be provided. {_why(result)}".strip()
-    return text[:NOTIFICATION_LIMIT], _KIND[result.outcome]
+    return text, _KIND[result.outcome]
 
 
 _KIND = {
@@ -41,25 +44,31 @@ _KIND = {
 }
 
 
-def _ways_in(access: Access | None, room: int) -> list[str]:
-    """As many whole ways in as fit into `room` characters, the handiest first."""
+def _ways_in(access: Access | None) -> list[str]:
+    """All ways in, the handiest first."""
     if access is None:
         return []
     ways = [way for way in (access.ssh, access.url) if way]
     named = {access.url and access.url.rpartition(":")[2].rstrip("/")} | {
         word for word in (access.ssh or "").split() if word.isdigit()
     }
+    host = f"[{access.host}]" if ":" in access.host else access.host
     ways += [
-        f"{access.host}:{port.host_port} (port {port.port}{'/udp' if port.protocol == 'udp' else ''})"
+        f"{host}:{port.host_port} (port {port.port}{'/udp' if port.protocol == 'udp' else ''})"
         for port in access.ports
         if str(port.host_port) not in named
     ]
+    return ways
+
+
+def _fitting(parts: Sequence[str]) -> list[str]:
+    """As many whole parts as fit into a message, the first ones first."""
     fitting: list[str] = []
-    for way in ways:
-        room -= len(way) + 1
-        if room < 0:
-            break
-        fitting.append(way)
+    room = NOTIFICATION_LIMIT + 1
+    for part in parts:
+        if len(part) < room:
+            fitting.append(part)
+            room -= len(part) + 1
     return fitting
 
 
@@ -68,8 +77,11 @@ def _why(result: Result) -> str:
 
 
 def _clip(text: str, limit: int) -> str:
+    """`text` on one line, cut between words where that is possible: half an address leads nowhere."""
     text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    if len(text) <= limit:
+        return text
+    return (text[:limit].rpartition(" ")[0] or text[: limit - 1]) + "…"
 
 
 def _clock(moment: datetime) -> str:

@@ -8,7 +8,6 @@ from enum import Enum, auto
 
 from consumer.handling.ports import Environment
 from consumer.handling.records import Headers, Record
-from consumer.reservations import Decision
 from schemas.cloudevents import NOTIFICATION_TYPE, message_headers, result_type
 from schemas.deadletter import dead_letter_headers
 from schemas.events import EventKind, ReservationEvent
@@ -59,7 +58,7 @@ def result(
 ) -> tuple[Result, Publication]:
     """The result for machines."""
     body = Result(
-        id=result_id(context.instance, state.reservation_id, state.revision, outcome),
+        id=result_id(context.instance, state.reservation_id, state.revision, outcome, reason),
         outcome=outcome,
         event_id=state.reservation_id,
         event_type=context.event.kind,
@@ -85,7 +84,10 @@ def result(
 
 
 def notification(context: Context, body: Result, message: str, kind: NotificationType) -> Publication:
-    """The notification for a person; its id follows from the result's, so a repetition is recognised too."""
+    """The notification for a person; its id follows from the result's and what it says, so a repetition is recognised.
+
+    The same result with another message is news: an environment that had to be made again has another address.
+    """
     metadata: dict[str, object] = {"resultId": body.id, "outcome": body.outcome}
     if body.runtime:
         metadata["runtime"] = body.runtime
@@ -104,7 +106,7 @@ def notification(context: Context, body: Result, message: str, kind: Notificatio
         event_type=body.event_type,
         metadata=metadata,
     )
-    note_id = str(uuid.uuid5(uuid.UUID(body.id), "notification"))
+    note_id = str(uuid.uuid5(uuid.UUID(body.id), message))
     return _outbound(context, note_id, NOTIFICATION_TYPE, note.to_bytes())
 
 
@@ -132,7 +134,7 @@ def dead_letter(record: Record, *, instance: str, code: str, message: str, now: 
 
 
 def end_of(environment: Environment, now: datetime) -> Publication:
-    """An END for whoever owns the reservation of `environment`: environments end through their lane, never around it."""
+    """An END for whoever owns the reservation of `environment`: environments end in their lane, never around it."""
     end = max(environment.expires_at or now, now)
     body = {
         "eventType": EventKind.END,

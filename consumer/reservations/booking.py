@@ -7,16 +7,22 @@ in what versions never tell: the user's name, address and key.
 
 import hashlib
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from schemas.events import EventKind, ReservationEvent, Resource, User
 from schemas.state import Phase, ReservationState
 
+_OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def version_of(event: ReservationEvent) -> datetime | None:
-    """The version of the booking that the event tells of; None for flat events and deletions, which tell of none."""
+    """The version of the booking that the event tells of; None for flat events and deletions, which tell of none.
+
+    A booking without `updatedAt` is older than any with one. The time it was sent says nothing: a stale duplicate has
+    that anew.
+    """
     if event.kind in (EventKind.CREATED, EventKind.UPDATED):
-        return event.updated_at or event.occurred_at
+        return event.updated_at or _OLDEST
     return None
 
 
@@ -81,10 +87,10 @@ def completed(state: ReservationState, event: ReservationEvent, now: datetime) -
 
 def revision_of(state: ReservationState) -> str:
     """12 hex digits that name this booking: the same booking always has the same, whenever its events were sent."""
+    # As text, because a moment restored from JSON equals its original but has another `repr`.
+    moments = (state.booking_version, state.start, state.end)
     identity = (
-        state.booking_version,
-        state.start,
-        state.end,
+        *(moment and moment.astimezone(UTC).isoformat() for moment in moments),
         state.user.id,
         state.resource.id,
         sorted(state.parameters.items()),

@@ -5,11 +5,12 @@
     START          RELEASED              skipped: it has ended
                    end <= now            skipped: it is over
                    version says later    skipped: too early; it stays PENDING
+                   ACTIVE elsewhere      MOVE, where no version says otherwise: another resource or owner
                    anything else         PROVISION (again: the same result)
-    END, DELETED   RELEASED              the same result again
+    END, DELETED   RELEASED              RELEASE again, for what a late hand may have made; the same result
                    anything else         RELEASE, and a tombstone
     UPDATED,       RELEASED              skipped: it has ended
-    CREATED        same or newer known   skipped: stale (the very same version: the same result again)
+    CREATED        newer known           skipped: stale
                    ACTIVE                end <= now: RELEASE; start in the future: RELEASE; other resource or owner:
                                          MOVE; otherwise remembered, its end is re-armed
                    START was seen        PROVISION if it is running time
@@ -54,8 +55,12 @@ class Decision:
     previous: ReservationState | None = None
 
     def with_nothing_found(self) -> "Decision":
-        """This RELEASE, when it turned out that there was no environment: nothing to announce to a person."""
-        if self.reason is not None or (self.previous is not None and self.previous.phase is Phase.ACTIVE):
+        """This RELEASE, when it turned out that there was no environment: nothing to announce to a person.
+
+        Where one is remembered it was there, and an earlier attempt removed it.
+        """
+        known = self.previous is not None and self.previous.phase in (Phase.ACTIVE, Phase.RELEASED)
+        if known or self.reason is not None:
             return self
         reason = Reason(code="nothing_to_release", message=REASONS["nothing_to_release"])
         state = self.state.model_copy(update={"reason": reason})
@@ -101,24 +106,32 @@ def _start(state: ReservationState | None, event: ReservationEvent, now: datetim
     known = completed(state, event, now) if state is not None else first_seen(event, now)
     known = known.model_copy(update={"start_seen": True})
     if known.end <= now:
-        return _skip(known, "already_over", notify=state is None)
+        return _skip(known, "already_over", notify=state is None or not state.start_seen)
     if _starts_later(known, now, policy):
         return _skip(known, "too_early")
-    return _provision(known, now)
+    return _run(state, known, now)
 
 
 def _end(state: ReservationState | None, event: ReservationEvent, now: datetime) -> Decision:
     if state is not None and state.phase is Phase.RELEASED:
-        # The end was handled before: say again what was said then, without touching the runtime.
-        outcome = Outcome.SKIPPED if state.reason and state.reason.code == "nothing_to_release" else Outcome.RELEASED
-        return Decision(Action.NOTHING, state, outcome, state.reason)
+        return _end_again(state)
     known = state if state is not None else first_seen(event, now)
     return _release(known, now, Phase.RELEASED, reason=None, notify=True)
 
 
+def _end_again(state: ReservationState) -> Decision:
+    """What was said of the end before. A reason that is not ours is why releasing failed then."""
+    if state.reason is None or state.reason.code in REASONS:
+        nothing = state.reason is not None and state.reason.code == "nothing_to_release"
+        outcome = Outcome.SKIPPED if nothing else Outcome.RELEASED
+        return Decision(Action.RELEASE, state, outcome, state.reason, previous=state)
+    released = state.model_copy(update={"reason": None, "environment": None})
+    return Decision(Action.RELEASE, released, Outcome.RELEASED, notify=True, previous=state)
+
+
 def _change(state: ReservationState | None, event: ReservationEvent, now: datetime, policy: Policy) -> Decision:
     if state is None:
-        return _skip(first_seen(event, now), "remembered")
+        return _noted(first_seen(event, now), event)
     if state.phase is Phase.RELEASED:
         return _skip(state, "already_ended")
     version = version_of(event)
@@ -126,26 +139,41 @@ def _change(state: ReservationState | None, event: ReservationEvent, now: dateti
         return _skip(state, "stale_update")
     known = amended(state, event, now)
     if state.phase is Phase.ACTIVE:
-        return _change_running(state, known, now, policy)
+        return _change_running(state, known, event, now, policy)
     if known.start_seen and known.end > now and not _starts_later(known, now, policy):
         return _provision(known, now)
-    return Decision(Action.NOTHING, known, Outcome.UPDATED)
+    return _noted(known, event)
 
 
-def _change_running(state: ReservationState, known: ReservationState, now: datetime, policy: Policy) -> Decision:
+def _change_running(
+    state: ReservationState, known: ReservationState, event: ReservationEvent, now: datetime, policy: Policy
+) -> Decision:
     if known.end <= now:
         return _release(known, now, Phase.PENDING, reason="ended_by_update", notify=True)
     if _starts_later(known, now, policy):
         return _release(known, now, Phase.PENDING, reason="postponed", notify=True)
-    if known.resource.id != state.resource.id or known.user.id != state.user.id:
-        decision = _provision(known, now)
-        return Decision(Action.MOVE, decision.state, decision.outcome, notify=True, previous=state)
-    return Decision(Action.NOTHING, known, Outcome.UPDATED, notify=known.end != state.end)
+    if _moved(state, known):
+        return _run(state, known, now)
+    if known.end != state.end:
+        return Decision(Action.NOTHING, known, Outcome.UPDATED, notify=True)
+    return _noted(known, event)
 
 
 def _starts_later(state: ReservationState, now: datetime, policy: Policy) -> bool:
     """Whether a version of the booking puts its start ahead of now. A START alone is taken at its word."""
     return state.booking_version is not None and state.start > now + policy.lead
+
+
+def _moved(state: ReservationState, known: ReservationState) -> bool:
+    return known.resource.id != state.resource.id or known.user.id != state.user.id
+
+
+def _run(state: ReservationState | None, known: ReservationState, now: datetime) -> Decision:
+    """PROVISION, or MOVE when what runs is another's or elsewhere: nobody is let into somebody else's environment."""
+    decision = _provision(known, now)
+    if state is not None and state.phase is Phase.ACTIVE and _moved(state, known):
+        return replace(decision, action=Action.MOVE, previous=state)
+    return decision
 
 
 def _provision(state: ReservationState, now: datetime) -> Decision:
@@ -159,6 +187,13 @@ def _release(state: ReservationState, now: datetime, phase: Phase, *, reason: st
         update={"phase": phase, "reason": why, "access": None, "environment": None, "changed_at": now}
     )
     return Decision(Action.RELEASE, released, Outcome.RELEASED, why, notify=notify, previous=state)
+
+
+def _noted(state: ReservationState, event: ReservationEvent) -> Decision:
+    """A booking was remembered and nothing else came of it."""
+    if event.kind is EventKind.CREATED:
+        return _skip(state, "remembered")
+    return Decision(Action.NOTHING, state, Outcome.UPDATED)
 
 
 def _skip(state: ReservationState, code: str, *, notify: bool = False) -> Decision:

@@ -1,0 +1,5 @@
+"""`python -m consumer` is `moorage`."""
+
+from consumer.cli import main
+
+main()
