@@ -1,0 +1,118 @@
+"""What the engine's answers, and its silence, mean for a provisioning."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiohttp
+from aiodocker.exceptions import DockerContextError, DockerError
+
+from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
+from consumer.provisioners.text import shortened, without_paths
+
+_NO_CONNECTION = 900
+"""aiodocker's stand-in for a status when the engine could not be reached."""
+
+_PORT_TAKEN = re.compile(r"port is already allocated|address already in use|ports are not available", re.IGNORECASE)
+_NO_ROOM = re.compile(r"no space left|cannot allocate memory|too many open files|resource temporarily", re.IGNORECASE)
+_NOT_STARTABLE = re.compile(
+    r"executable file not found|no such file or directory|permission denied|exec format error|not a directory"
+    r"|is a directory",
+    re.IGNORECASE,
+)
+_OCI = re.compile(r"oci runtime|runc|crun|failed to create (?:shim|task)|starting container process", re.IGNORECASE)
+_NOT_FOUND = re.compile(
+    r"manifest unknown|name unknown|not found|no matching manifest|does not match the specified platform",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(r"access denied|denied:|unauthorized|authentication required|no basic auth", re.IGNORECASE)
+_LIMITED = re.compile(r"toomanyrequests|too many requests|rate limit", re.IGNORECASE)
+_NETWORK = re.compile(r"dial tcp|lookup |timeout|connection re|EOF|tls|x509|proxyconnect|no route", re.IGNORECASE)
+_RATE_LIMIT_PAUSE = 60.0
+
+
+class Missing(Exception):
+    """The engine knows no such container, image or network. Does not leave this package."""
+
+
+class Conflicting(Exception):
+    """The engine refuses for the present state of things: a name taken, a removal under way. Stays in here too."""
+
+
+class NoStorageLimits(Exception):
+    """The storage driver takes no size after all. Stays in here too."""
+
+
+@contextmanager
+def engine_errors_decided() -> Iterator[None]:
+    """Turn everything the client raises into a decision, `Missing` or `Conflicting`."""
+    try:
+        yield
+    except DockerError as error:
+        raise _of_answer(error) from error
+    except TimeoutError as error:
+        raise Unavailable("The Docker Engine does not answer in time.") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unavailable("The Docker Engine cannot be reached.") from error
+    except (ValueError, KeyError, TypeError, AssertionError, DockerContextError) as error:
+        # What the client raises when an answer is not the engine's: cut off, or from something else that listens there.
+        raise Unavailable("What answers is not a Docker Engine.") from error
+
+
+def pull_error(image: str, error: DockerError) -> ProvisionerError:
+    """What a failed pull means; registries say it in many words, at any status, and in the middle of the stream."""
+    # The name is the user's choice: it must not pass for a reason.
+    said = error.message.replace(image, "").replace(image.rpartition(":")[0] or image, "")
+    name = shortened(image, 120)
+    if error.status == _NO_CONNECTION:
+        return Unavailable("The Docker Engine cannot be reached.")
+    if error.status == 400:
+        return Permanent("invalid_spec", f"{name} is not a valid image name.")
+    if _LIMITED.search(said):
+        return Transient("image_pull_failed", f"The registry limits how often {name} may be pulled.", _RATE_LIMIT_PAUSE)
+    if _NO_ROOM.search(said):
+        return Transient("runtime_full", f"The Docker Engine has no room for the image {name}.")
+    if _DENIED.search(said):
+        return Permanent("image_pull_denied", f"The image {name} does not exist or its registry wants a login.")
+    if error.status == 404 or _NOT_FOUND.search(said):
+        return Permanent("image_not_found", f"The image {name} was not found, or not for this architecture.")
+    if _NETWORK.search(said):
+        return Transient("image_pull_failed", f"The registry of {name} cannot be reached.")
+    return Transient("image_pull_failed", f"The image {name} could not be pulled.")
+
+
+def missing_network(error: Missing) -> Permanent | None:
+    """What to raise when it is the configured network that the engine does not know."""
+    if "network" not in str(error):
+        return None
+    return Permanent("invalid_spec", "The Docker Engine does not have the network that containers shall join.")
+
+
+def _of_answer(error: DockerError) -> Exception:
+    said = error.message
+    if error.status == _NO_CONNECTION:
+        return Unavailable("The Docker Engine cannot be reached.")
+    if error.status in (401, 403, 407):
+        return Unavailable("The Docker Engine refuses Moorage's access.")
+    if error.status == 404 and not _OCI.search(said):
+        return Missing(said)
+    if error.status == 409:
+        return Conflicting(said)
+    if "storage-opt" in said:
+        return NoStorageLimits(said)
+    if _PORT_TAKEN.search(said):
+        return Transient("port_taken", "A port of the host that this environment needs is in use.")
+    if _OCI.search(said) and _NOT_STARTABLE.search(said):
+        return Permanent("exited_at_start", f"The image cannot run this command: {_reason(said)}.")
+    if _NO_ROOM.search(said):
+        return Transient("runtime_full", "The Docker Engine has no room for this environment now.")
+    if error.status == 400:
+        return Permanent(
+            "invalid_spec", f"The Docker Engine refuses these settings: {shortened(without_paths(said), 150)}"
+        )
+    return Transient("runtime_error", "The Docker Engine failed at this request.")
+
+
+def _reason(said: str) -> str:
+    found = _NOT_STARTABLE.search(said)
+    return found[0].lower() if found else "it cannot be started"

@@ -1,0 +1,41 @@
+"""Making what a runtime or a program said fit for a message to a user. No I/O here."""
+
+import re
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?")
+_PATH = re.compile(r"(?<![\w./:@-])/[^\s:;,'\"()\[\]]+")
+
+
+def plain(text: str) -> str:
+    """`text` on one line: no terminal escapes, no control characters, whitespace collapsed."""
+    visible = "".join(char if char.isprintable() else " " for char in _ESCAPES.sub("", text))
+    return " ".join(visible.split())
+
+
+def shortened(text: str, limit: int) -> str:
+    """`plain` text of at most `limit` characters."""
+    text = plain(text)
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def last_words(output: str, limit: int = 240) -> str:
+    """The end of a program's output: its last lines, ` | ` between them, at most `limit` characters."""
+    kept: list[str] = []
+    room = limit
+    for line in reversed(output.splitlines()):
+        line = plain(line)
+        if not line:
+            continue
+        if kept and len(line) + 3 > room:
+            break
+        line = shortened(line, room)
+        kept.append(line)
+        room -= len(line) + 3
+        if room <= 3:
+            break
+    return " | ".join(reversed(kept))
+
+
+def without_paths(text: str) -> str:
+    """`text` with absolute paths replaced by `…`: where things lie on the host is nobody's business."""
+    return _PATH.sub("…", text)

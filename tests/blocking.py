@@ -1,0 +1,61 @@
+"""A watch on event loops: code of ours that blocks one is a defect, however well the test went otherwise."""
+
+import asyncio
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+LIMIT_SECONDS = 0.5
+_TICK_SECONDS = 0.05
+_OUR_PACKAGES = tuple(f"{Path(__file__).parents[1] / package}/" for package in ("consumer", "schemas"))
+
+
+@contextmanager
+def watch(ours: tuple[str, ...] = _OUR_PACKAGES) -> Iterator[list[str]]:
+    """Collect a description of every call into code of ours that kept an event loop of this thread waiting too long.
+
+    `ours` are beginnings of the paths of our source files.
+    Time is counted in ticks of a watching thread, so a machine that gives the whole process no time for a while makes
+    nobody look blocked. Loops that are not asyncio's own (uvloop's) are not seen.
+    """
+    found: list[str] = []
+    done = threading.Event()
+    arguments = (threading.get_ident(), ours, done, found)
+    watcher = threading.Thread(target=_watch, args=arguments, name="loop watch", daemon=True)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _watch(thread: int, ours: tuple[str, ...], done: threading.Event, found: list[str]) -> None:
+    seen, ticks = None, 0
+    while not done.wait(_TICK_SECONDS):
+        now = _call_of_ours(sys._current_frames().get(thread), ours)
+        ticks = ticks + 1 if now and seen and all(a is b for a, b in zip(now, seen, strict=True)) else 0
+        seen = now
+        if ticks == round(LIMIT_SECONDS / _TICK_SECONDS):
+            stack = "".join(traceback.format_stack(sys._current_frames().get(thread), limit=12))
+            found.append(f"the event loop waits for more than {LIMIT_SECONDS:g} s for:\n{stack}")
+
+
+def _call_of_ours(frame: FrameType | None, ours: tuple[str, ...]) -> tuple[FrameType, FrameType] | None:
+    """The loop's running step and our outermost function in it; None when no loop runs code of ours.
+
+    Both count: the step alone would blame us for a test that calls us often, and the function alone would blame a
+    coroutine for the time in which it was suspended.
+    """
+    outermost = None
+    while frame is not None:
+        if frame.f_code is asyncio.Handle._run.__code__:
+            return (frame, outermost) if outermost else None
+        if frame.f_code.co_filename.startswith(ours):
+            outermost = frame
+        frame = frame.f_back
+    return None

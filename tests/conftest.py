@@ -1,0 +1,137 @@
+"""What every test can count on: real services where they are to be had, and a watch for blocked event loops."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from tests import blocking
+
+if TYPE_CHECKING:  # loading the Docker SDK takes longer than most unit tests
+    from tests.services import DockerEngine, KafkaBroker, Registry, ServiceMissing
+
+_SERVICE_OF_FIXTURE = {"kafka": "kafka", "start_kafka": "kafka", "docker_engine": "docker", "registry": "registry"}
+_IN_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator["KafkaBroker"]:
+    """One node of Apache Kafka that all tests share, so leave it running and use topics and groups of your own.
+
+    It may be a mock (`kafka.real` is False) on a machine that cannot offer better; tests that need more say so with
+    `@pytest.mark.kafka`.
+    """
+    from tests.services import KafkaBroker, ServiceMissing
+
+    try:
+        broker = KafkaBroker.start()
+    except ServiceMissing as missing:
+        _without(missing)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def start_kafka() -> Iterator[Callable[..., "KafkaBroker"]]:
+    """Starts real clusters that this test may kill: `start_kafka(nodes=3)`; see `KafkaBroker.start`."""
+    from tests.services import KafkaBroker, ServiceMissing
+
+    brokers: list[KafkaBroker] = []
+
+    def start(nodes: int = 1, **options: object) -> KafkaBroker:
+        try:
+            brokers.append(KafkaBroker.start(nodes, own=True, **options))  # type: ignore[arg-type]
+        except ServiceMissing as missing:
+            _without(missing)
+        return brokers[-1]
+
+    yield start
+    for broker in brokers:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator["DockerEngine"]:
+    """A Docker Engine that answers at `.url` and has `.image` (busybox). Remove what you create: it may be shared."""
+    from tests.services import DockerEngine, ServiceMissing
+
+    try:
+        engine = DockerEngine.start()
+    except ServiceMissing as missing:
+        _without(missing)
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator["Registry"]:
+    """An image registry at `.address` (127.0.0.1:port), without TLS and without users."""
+    from tests.services import Registry, ServiceMissing
+
+    try:
+        registry = Registry.start()
+    except ServiceMissing as missing:
+        _without(missing)
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture(autouse=True)
+def _real_kafka_where_marked(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("kafka") and "kafka" in request.fixturenames:
+        broker: KafkaBroker = request.getfixturevalue("kafka")
+        if not broker.real:
+            pytest.skip("needs a real Apache Kafka; this machine only has librdkafka's mock")
+
+
+def _without(missing: "ServiceMissing") -> NoReturn:
+    """A missing service is somebody's laptop, or a broken CI."""
+    if _IN_CI:
+        pytest.fail(str(missing), pytrace=False)
+    pytest.skip(str(missing))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    with blocking.watch() as blocked:
+        outcome = yield
+    if blocked:
+        pytest.fail("\n".join(blocked), pytrace=False)
+    return outcome
+
+
+def pytest_configure() -> None:
+    # As Ctrl-C does: whoever ends the run, fixtures get to stop what they started.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first: what a real service says matters when the rules hold."""
+    items.sort(key=lambda item: bool(_services(item)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install and fetch before the first test, since a test's time limit includes its fixtures."""
+    needed = {service for item in session.items for service in _services(item)}
+    if needed and not session.config.option.collectonly:
+        from tests.services.prepare import prepare_what_is_possible
+
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            prepare_what_is_possible(sorted(needed))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    services = sys.modules.get("tests.services")  # loaded only if a test asked for one
+    for note in services.notes if services else []:
+        terminalreporter.section("services", yellow=True)
+        terminalreporter.write_line(note)
+
+
+def _services(item: pytest.Item) -> set[str]:
+    names: list[str] = getattr(item, "fixturenames", [])
+    return {_SERVICE_OF_FIXTURE[name] for name in names if name in _SERVICE_OF_FIXTURE}

@@ -1,0 +1,117 @@
+"""A door in front of a Docker Engine that can be told to slam: lost replies, errors, silence."""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+Action = Literal["refuse", "lose_reply", "cut_reply", "hang", "answer"]
+
+
+@dataclass
+class _Rule:
+    pattern: re.Pattern[str]
+    action: Action
+    times: int
+    status: int = 500
+    body: bytes = b""
+    change: Callable[[Any], Any] | None = None
+
+
+@dataclass
+class EngineProxy:
+    """Listens at `url` and passes on to `engine`, one request a connection. `seen` counts `METHOD path`s."""
+
+    engine: Path
+    socket: Path
+    seen: Counter[str] = field(default_factory=Counter)
+    _rules: list[_Rule] = field(default_factory=list)
+    _connections: set[asyncio.Task[None]] = field(default_factory=set)
+    _server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def on(self, pattern: str, action: Action, *, times: int = 1) -> None:
+        """Do `action` to the next `times` requests whose `METHOD path` matches."""
+        self._rules.append(_Rule(re.compile(pattern), action, times))
+
+    def answer(self, pattern: str, status: int, message: str, *, times: int = 1, raw: bytes | None = None) -> None:
+        """Answer such requests here, as the engine would with an error."""
+        body = json.dumps({"message": message}).encode() if raw is None else raw
+        self._rules.append(_Rule(re.compile(pattern), "answer", times, status, body))
+
+    def count(self, pattern: str) -> int:
+        return sum(count for request, count in self.seen.items() if re.search(pattern, request))
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._accept, self.socket)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._serve(reader, writer)
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        body = await reader.readexactly(int(length[1])) if length else b""
+        method, path = head.split(b" ", 2)[:2]
+        request = f"{method.decode()} {path.decode()}"
+        self.seen[request] += 1
+        rule = next((rule for rule in self._rules if rule.times > 0 and rule.pattern.search(request)), None)
+        if rule is not None:
+            rule.times -= 1
+        match rule.action if rule is not None else None:
+            case "refuse":
+                return
+            case "hang":
+                await asyncio.sleep(3600)
+            case "answer":
+                assert rule is not None
+                kind = b"application/json" if rule.body.startswith(b"{") else b"text/plain"
+                answer = b"HTTP/1.1 %d X\r\nContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+                writer.write(answer % (rule.status, kind, len(rule.body)) + rule.body)
+                await writer.drain()
+            case action:
+                head = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+                await self._pass_on(head + body, writer, action)
+
+    async def _pass_on(self, request: bytes, writer: asyncio.StreamWriter, action: Action | None) -> None:
+        from_engine, to_engine = await asyncio.open_unix_connection(self.engine)
+        try:
+            to_engine.write(request)
+            if action in ("lose_reply", "cut_reply"):
+                reply = await from_engine.read()
+                writer.write(reply[: len(reply) // 2] if action == "cut_reply" else b"")
+                return
+            while data := await from_engine.read(65536):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            to_engine.close()
+            with suppress(ConnectionError):
+                await to_engine.wait_closed()

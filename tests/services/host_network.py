@@ -1,0 +1,112 @@
+"""What an engine of our own changes in the host's network: a bridge, addresses, filter rules. All of it is put back."""
+
+import ipaddress
+import json
+import shlex
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.services.missing import ServiceMissing
+
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_TABLES = ("filter", "nat")
+
+
+@dataclass(frozen=True)
+class HostNetwork:
+    """A bridge of our own and a range of addresses that nothing here uses, beside what there was before."""
+
+    bridge: str
+    pool: str
+    filters: bool
+    """Whether our engine may use iptables: not where another engine's rules are, which it would overwrite."""
+    rules_before: dict[str, list[str]]
+    forwarding_before: str
+
+    @classmethod
+    def claim(cls, run_dir: Path) -> "HostNetwork":
+        """Raises ServiceMissing where bridges cannot be made (in a container without rights, say)."""
+        addresses, pool = ipaddress.ip_network(_unused_range()).subnets()
+        rules = {table: _rules(table) for table in _TABLES}
+        usable = all(rules.values())
+        taken = any("DOCKER" in rule for table in rules.values() for rule in table)
+        bridge = f"mrg{run_dir.name[-8:]}"
+        network = cls(bridge, str(pool), usable and not taken, rules, _FORWARDING.read_text())
+        (run_dir / "host-network.json").write_text(json.dumps(asdict(network)))
+        _ip("link", "add", "name", bridge, "type", "bridge")
+        _ip("address", "add", f"{addresses[1]}/24", "dev", bridge)
+        _ip("link", "set", bridge, "up")
+        return network
+
+    @classmethod
+    def give_back(cls, run_dir: Path) -> None:
+        """Undo `claim` and what the engine did since. Does nothing for a folder that never claimed."""
+        claimed = run_dir / "host-network.json"
+        if not claimed.exists():
+            return
+        network = cls(**json.loads(claimed.read_text()))
+        for link in _bridges_in(network.pool) | {network.bridge}:
+            subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
+        if network.filters:
+            for table in _TABLES:
+                _put_back(table, network)
+            _FORWARDING.write_text(network.forwarding_before)
+        claimed.unlink()
+
+
+def _unused_range() -> str:
+    routes = [ipaddress.ip_network(route["dst"]) for route in _ip_json("route") if route["dst"] != "default"]
+    ranges = (ipaddress.ip_network(f"10.{second}.0.0/16") for second in range(200, 250))
+    return next(str(candidate) for candidate in ranges if not any(candidate.overlaps(route) for route in routes))
+
+
+def _bridges_in(pool: str) -> set[str]:
+    """Bridges of networks that a killed engine left."""
+    network = ipaddress.ip_network(pool)
+    return {
+        link["ifname"]
+        for link in _ip_json("address")
+        for address in link.get("addr_info", [])
+        if address["family"] == "inet" and ipaddress.ip_address(address["local"]) in network
+    }
+
+
+def _rules(table: str) -> list[str]:
+    """The table as commands that would make it; empty where iptables does not work."""
+    done = subprocess.run(["iptables", "-w", "-t", table, "-S"], capture_output=True, text=True)
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def _put_back(table: str, network: HostNetwork) -> None:
+    """Take out the rules and chains that our engine made, and set the chains' policies as they were."""
+    before = network.rules_before[table]
+    our_addresses = ".".join(network.pool.split(".")[:2])
+    marks = ("DOCKER", network.bridge, " br-", f" {our_addresses}.")
+    added = [shlex.split(rule) for rule in _rules(table) if rule not in before and any(mark in rule for mark in marks)]
+    for command, chain, *rest in added:
+        if command == "-A":
+            _iptables(table, "-D", chain, *rest)
+    for command, chain, *_ in added:
+        if command == "-N":
+            _iptables(table, "-X", chain)
+    for rule in before:
+        if rule.startswith("-P"):
+            _iptables(table, *shlex.split(rule))
+
+
+def _iptables(table: str, *arguments: str) -> None:
+    subprocess.run(["iptables", "-w", "-t", table, *arguments], check=False, capture_output=True)
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise ServiceMissing(f"`ip {' '.join(arguments)}` failed: {done.stderr.strip()}")
+
+
+def _ip_json(what: str) -> list[dict[str, Any]]:
+    done = subprocess.run(["ip", "-json", what], capture_output=True, text=True, check=True)
+    listed: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+    return listed

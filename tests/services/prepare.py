@@ -1,0 +1,38 @@
+"""The slow part of every service, ahead of time: installing and fetching belong to no test's time limit."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+
+from tests.services.engine import prepare_engine_programs, running_engine
+from tests.services.kafka import prepare_kafka
+from tests.services.missing import ServiceMissing
+from tests.services.packages import need
+from tests.services.registry import prepare_registry
+
+
+def prepare(services: Iterable[str]) -> None:
+    """Install and fetch what starts of these services need. Raises ServiceMissing."""
+    for service in services:
+        SERVICES[service]()
+
+
+def prepare_what_is_possible(services: Iterable[str]) -> None:
+    """`prepare` for a test run, where a missing service is told by the tests that need it."""
+    for service in services:
+        with contextlib.suppress(ServiceMissing):
+            SERVICES[service]()
+
+
+def _prepare_docker() -> None:
+    if running_engine() is None:
+        prepare_engine_programs()
+    elif os.getuid() == 0:
+        need({"busybox": "busybox-static"})
+
+
+SERVICES: dict[str, Callable[[], None]] = {
+    "kafka": prepare_kafka,
+    "docker": _prepare_docker,
+    "registry": prepare_registry,
+}

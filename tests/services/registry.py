@@ -1,0 +1,60 @@
+"""An image registry on loopback: Debian's docker-registry, empty at each start."""
+
+import os
+from dataclasses import dataclass
+from typing import Self
+
+from tests.services.packages import need
+from tests.services.ports import free_port, listening
+from tests.services.rundir import RunDir, wait_until_ready
+
+_START_SECONDS = 20
+_CONFIG = """\
+version: 0.1
+log: {{level: error}}
+storage:
+  filesystem: {{rootdirectory: {folder}/images}}
+  delete: {{enabled: true}}
+http: {{addr: "{address}"}}
+"""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Answers at `address` (host:port) without TLS, which engines accept from loopback."""
+
+    address: str
+    run_dir: RunDir | None = None
+    """None for one that was here before us."""
+
+    @classmethod
+    def start(cls, *, keep: bool = False) -> Self:
+        """The registry of MOORAGE_TEST_REGISTRY (host:port), or one of our own. Raises ServiceMissing."""
+        if address := os.environ.get("MOORAGE_TEST_REGISTRY"):
+            return cls(address)
+        prepare_registry()
+        run_dir = RunDir.create("registry", keep=keep)
+        port = free_port()
+        registry = cls(f"127.0.0.1:{port}", run_dir)
+        config = run_dir.path / "config.yml"
+        config.write_text(_CONFIG.format(folder=run_dir.path, address=registry.address))
+        log = run_dir.path / "registry.log"
+        process = run_dir.launch(["docker-registry", "serve", str(config)], log)
+        try:
+            wait_until_ready(process, lambda: listening(port), seconds=_START_SECONDS, log=log)
+        except BaseException:
+            run_dir.end()
+            raise
+        run_dir.announce("MOORAGE_TEST_REGISTRY", registry.address)
+        return registry
+
+    def stop(self) -> None:
+        """End it and forget its images; one that was here before us is left alone."""
+        if self.run_dir is not None:
+            self.run_dir.end()
+
+
+def prepare_registry() -> None:
+    """Install what a registry of our own needs. Raises ServiceMissing where that cannot be."""
+    if not os.environ.get("MOORAGE_TEST_REGISTRY"):
+        need({"docker-registry": "docker-registry"})
