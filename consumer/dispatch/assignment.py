@@ -1,21 +1,18 @@
 """One stretch of owning a partition, and how far its work has come."""
 
-from collections import OrderedDict
-
 
 class Watermark:
     """The lowest offset not yet done: all that may ever be committed.
 
     Offsets are admitted in rising order but may have gaps (compaction, transaction markers), and are completed in
-    any order. Only offsets that are not done are remembered, so that one which takes for ever costs no memory for
-    those done behind it. Everything is O(1).
+    any order, both in O(1). Only those that are not done are remembered: one that takes for ever must not cost memory
+    for all that were done after it.
     """
 
     __slots__ = ("_end", "_pending")
 
     def __init__(self) -> None:
-        # Not a plain dict: finding the first key of one whose head was deleted many times is O(n).
-        self._pending: OrderedDict[int, None] = OrderedDict()
+        self._pending: dict[int, None] = {}  # a set that keeps its order
         self._end: int | None = None
 
     @property

@@ -10,6 +10,7 @@ Everything here runs on one event loop and between two awaits nothing else does:
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -25,6 +26,9 @@ P = TypeVar("P")
 
 _YIELD_EVERY = 128
 """A worker whose handlers never suspend gives way to the rest of the program after this many."""
+
+_CANCEL_GRACE = 5.0
+"""Seconds that cancelled handlers have to clean up before a partition is let go regardless."""
 
 _CRASH_BACKOFF = RetryPolicy(max_attempts=2**31, max_elapsed=float("inf"), base_delay=1.0, max_delay=60.0)
 
@@ -47,7 +51,8 @@ class Dispatcher(Generic[T, P]):
 
     `publish` starts publishing and returns a future that is done when the broker acknowledged all. `group_of` names
     the group whose limit an item counts against; it is asked when the item comes to the head of its lane.
-    `on_crash` is told of a handler that raised, which it never should; its work is tried again later.
+    `on_crash` is told of what should never happen: a callback that raised or publishing that failed. The work is tried
+    again later.
     """
 
     def __init__(
@@ -57,7 +62,7 @@ class Dispatcher(Generic[T, P]):
         *,
         limits: Limits = DEFAULT_LIMITS,
         group_of: Callable[[Work[T]], str | None] = lambda work: None,
-        on_crash: Callable[[Work[T], Exception], None] = lambda work, error: None,
+        on_crash: Callable[[Work[T], BaseException], None] = lambda work, error: None,
     ) -> None:
         self._handler = handler
         self._publish = publish
@@ -100,11 +105,15 @@ class Dispatcher(Generic[T, P]):
         """Take one record in, as one item for each (key, item) of `parts`; its offset is done when all of them are.
 
         `size` is the record's weight in bytes. Never blocks: callers look at `has_room` first, and may overshoot by
-        what one poll returned.
+        what one poll returned. A record of an assignment that is being left is not taken: it comes again to whoever
+        owns the partition next, together with what was given up, and must not overtake that.
         """
+        if assignment.closed or assignment in self._draining:
+            return
         assignment.watermark.admit(offset)
         if not parts:
             assignment.watermark.complete(offset)
+            self.completed += 1
             return
         countdown = Countdown(len(parts)) if len(parts) > 1 else None
         now = self._loop.time()
@@ -124,13 +133,12 @@ class Dispatcher(Generic[T, P]):
         return self._budget.open and assignment.open and assignment not in self._draining and not assignment.closed
 
     async def wait_for_room(self, timeout: float) -> None:
-        """Return when a closed door opened, at the latest after `timeout` seconds."""
-        self._room.clear()
-        try:
+        """Return when a closed door opened since the last call, at the latest after `timeout` seconds."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._room.wait()
-        except TimeoutError:
-            return
+        # Cleared afterwards, because a door may have opened between the caller's look at `has_room` and this call.
+        self._room.clear()
 
     @property
     def outstanding(self) -> int:
@@ -142,13 +150,12 @@ class Dispatcher(Generic[T, P]):
         now = self._loop.time()
         found = []
         for lane in self._lanes.values():
-            work: Work[T] | None = lane.head
             stage = lane.stage.name.lower()
-            while work is not None:
+            for work in lane:
                 where = work.assignment
                 age = now - work.admitted_at
                 found.append(Unfinished(where.topic, where.partition, work.offset, work.key, stage, work.attempt, age))
-                work, stage = work.next, "queued"
+                stage = "queued"
         return sorted(found, key=lambda item: -item.age)
 
     # Leaving a partition
@@ -157,55 +164,62 @@ class Dispatcher(Generic[T, P]):
         """Let the admitted work of these assignments finish; True when all did within `timeout` seconds.
 
         Retries that are waiting are given up at once: their offsets stay unfinished and come again. What is still
-        running at the end is cancelled. Afterwards the assignments are closed and nothing refers to them.
+        running at the end is cancelled. Afterwards the assignments are closed: what is left of their work changes
+        nothing and goes as soon as its lane gets to it.
         """
         leaving = set(assignments)
         self._draining |= leaving
-        gave_up = self._discard_parked(leaving)
-        try:
-            async with asyncio.timeout(timeout):
-                while any(assignment.outstanding for assignment in leaving):
-                    self._moved.clear()
-                    await self._moved.wait()
-                    gave_up |= self._discard_parked(leaving)
-        except TimeoutError:
-            gave_up = True
-        finally:
-            for assignment in leaving:
-                assignment.closed = True
-            self._draining -= leaving
-        await self._cancel_stale()
-        return not gave_up
-
-    def _discard_parked(self, leaving: set[Assignment]) -> bool:
-        parked = [lane for lane in self._parked if lane.head.assignment in leaving]
-        for lane in parked:
-            self._parked.pop(lane).cancel()
-            # Later items of the lane must not overtake the one given up: those of the same stretch go with it.
-            gone = lane.head.assignment
-            alive = True
-            while alive and lane.head.assignment is gone:
-                self._release(lane.head)
-                alive = lane.advance()
-            self._settle(lane, alive=alive)
-        return bool(parked)
-
-    async def _cancel_stale(self) -> None:
         for lane in list(self._parked):
-            if lane.head.assignment.closed:
-                self._parked.pop(lane).cancel()
-                self._make_ready(lane)
-        stale = [task for lane, task in self._running.items() if lane.head.assignment.closed]
-        for task in stale:
-            task.cancel()
+            self._give_up(lane)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    while any(assignment.outstanding for assignment in leaving):
+                        self._moved.clear()
+                        await self._moved.wait()
+        finally:
+            stale = self._close(leaving)
         if stale:
-            await asyncio.wait(stale, timeout=5.0)
+            await asyncio.wait(stale, timeout=_CANCEL_GRACE)
+        return not any(assignment.watermark.pending for assignment in leaving)
+
+    def _give_up(self, lane: Lane[T]) -> None:
+        """Take the work of assignments being left out of a parked lane.
+
+        All of it, not the head alone: later items must not overtake one that was given up, nor wait for another's
+        retry.
+        """
+        kept = [work for work in lane if work.assignment not in self._draining]
+        for work in lane:
+            if work.assignment in self._draining:
+                self._release(work)
+        waits = lane.head in kept
+        if kept:
+            lane.keep(kept)
+        if not waits:
+            self._parked.pop(lane).cancel()
+            self._settle(lane, alive=bool(kept))
+
+    def _close(self, leaving: set[Assignment]) -> list[asyncio.Task[None]]:
+        """Close these assignments; the workers that still ran their work, now cancelled."""
+        for assignment in leaving:
+            assignment.closed = True
+        self._draining -= leaving
+        stale = [worker for lane, worker in self._running.items() if lane.head.assignment in leaving]
+        for worker in stale:
+            worker.cancel()
+        return stale
 
     # Running
 
     def _make_ready(self, lane: Lane[T]) -> None:
         lane.stage = Stage.READY
-        self._ready.push(lane, self._group_of(lane.head))
+        try:
+            group = self._group_of(lane.head)
+        except Exception as error:  # noqa: BLE001 - the boundary: the handler will meet the same bug, and has a retry
+            self._on_crash(lane.head, error)
+            group = None
+        self._ready.push(lane, group)
         self._wake()
 
     def _wake(self) -> None:
@@ -234,8 +248,11 @@ class Dispatcher(Generic[T, P]):
             self._wake()
 
     async def _work(self) -> None:
+        worker = asyncio.current_task()
+        assert worker is not None  # noqa: S101 - narrows the type; this runs in a task
         handled = 0
-        while True:
+        # A handler that swallowed its cancellation must not keep the worker from ending.
+        while not worker.cancelling():
             self._waking = False
             taken = self._ready.pop()
             if taken is None:
@@ -245,12 +262,12 @@ class Dispatcher(Generic[T, P]):
                 continue
             if self._ready.has_runnable():
                 self._wake()
-            await self._run(*taken)
+            await self._run(*taken, worker)
             handled += 1
             if handled % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
-    async def _run(self, lane: Lane[T], group: Group[T]) -> None:
+    async def _run(self, lane: Lane[T], group: Group[T], worker: asyncio.Task[None]) -> None:
         work = lane.head
         if work.assignment.closed:
             group.running -= 1
@@ -260,24 +277,28 @@ class Dispatcher(Generic[T, P]):
         work.attempt += 1
         if work.started_at is None:
             work.started_at = self._loop.time()
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - narrows the type; a worker always runs in a task
-        self._running[lane] = task
+        self._running[lane] = worker
         try:
             verdict = await self._handler(work)
-        except asyncio.CancelledError:
-            self._leave(lane, group)
-            self._drop(lane)
-            raise
+        except asyncio.CancelledError as error:
+            if worker.cancelling():
+                self._leave(lane, group)
+                if not self._closing:  # what the dispatcher's own end cuts off stays unfinished
+                    self._drop(lane)
+                raise
+            verdict = self._crashed(work, error)  # what the handler waited for was cancelled, not the handler
         except Exception as error:  # noqa: BLE001 - the boundary: no handler's bug may end the dispatcher
-            self._on_crash(work, error)
-            verdict = Retry(_CRASH_BACKOFF.delay(work.attempt, 0.0) or 0.0)
+            verdict = self._crashed(work, error)
         self._leave(lane, group)
         self._conclude(lane, work, verdict)
 
     def _leave(self, lane: Lane[T], group: Group[T]) -> None:
         del self._running[lane]
         group.running -= 1
+
+    def _crashed(self, work: Work[T], error: BaseException) -> Retry:
+        self._on_crash(work, error)
+        return Retry(_CRASH_BACKOFF.delay(work.attempt, 0.0) or 0.0)
 
     def _conclude(self, lane: Lane[T], work: Work[T], verdict: Verdict[P]) -> None:
         if work.assignment.closed:
@@ -288,24 +309,26 @@ class Dispatcher(Generic[T, P]):
             self._park(lane, verdict.delay)
         elif verdict.publications:
             lane.stage = Stage.PUBLISHING
-            self._publish(verdict.publications).add_done_callback(lambda acked: self._published(lane, acked))
+            self._publish(verdict.publications).add_done_callback(lambda acked: self._published(lane, work, acked))
         else:
             self._finish(lane)
 
     def _park(self, lane: Lane[T], delay: float) -> None:
         lane.stage = Stage.PARKED
         self._parked[lane] = self._loop.call_later(delay, self._unpark, lane)
-        self._moved.set()
+        if self._draining:
+            self._give_up(lane)
 
     def _unpark(self, lane: Lane[T]) -> None:
         del self._parked[lane]
         self._make_ready(lane)
 
-    def _published(self, lane: Lane[T], acked: asyncio.Future[None]) -> None:
-        if acked.cancelled() or acked.exception() is not None:
-            self._drop(lane)
-        else:
+    def _published(self, lane: Lane[T], work: Work[T], acked: asyncio.Future[None]) -> None:
+        error = asyncio.CancelledError() if acked.cancelled() else acked.exception()
+        if error is None:
             self._finish(lane)
+        else:
+            self._conclude(lane, work, self._crashed(work, error))
 
     # Ends
 
@@ -325,6 +348,10 @@ class Dispatcher(Generic[T, P]):
         self._settle(lane, alive=lane.advance())
 
     def _settle(self, lane: Lane[T], *, alive: bool) -> None:
+        """Go on with the lane's new head. What is stale by now goes without waiting for a slot."""
+        while alive and lane.head.assignment.closed:
+            self._release(lane.head)
+            alive = lane.advance()
         if alive:
             self._make_ready(lane)
         else:

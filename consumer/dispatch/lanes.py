@@ -1,8 +1,9 @@
 """Lanes: the queue of one key each, and the lanes that are ready to run, grouped so that each group has its limit."""
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from enum import Enum, auto
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from consumer.dispatch.assignment import Assignment
@@ -62,6 +63,12 @@ class Lane(Generic[T]):
         self.tail = work
         self.stage = Stage.READY
 
+    def __iter__(self) -> Iterator[Work[T]]:
+        work: Work[T] | None = self.head
+        while work is not None:
+            yield work
+            work = work.next
+
     def append(self, work: Work[T]) -> None:
         self.tail.next = work
         self.tail = work
@@ -72,6 +79,13 @@ class Lane(Generic[T]):
             return False
         self.head = self.head.next
         return True
+
+    def keep(self, items: Sequence[Work[T]]) -> None:
+        """Drop all but these, of which there is at least one."""
+        self.head, self.tail = items[0], items[-1]
+        for work, following in pairwise([*items, None]):
+            if work is not None:
+                work.next = following
 
 
 class Group(Generic[T]):

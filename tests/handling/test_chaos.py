@@ -42,7 +42,8 @@ async def _tell(events: list[ReservationEvent], data: st.DataObject) -> None:
         assert told.letters == []
         assert all(each.ids == told.ids for each in lost)
         for result in told.results:
-            assert ids.setdefault((result.revision, result.outcome), result.id) == result.id
+            skipped_for = result.reason and result.outcome is Outcome.SKIPPED and result.reason.code
+            assert ids.setdefault((result.revision, result.outcome, skipped_for), result.id) == result.id
     assert stage.docker.violations == []
     if events:
         phase, exists = expected(events)
