@@ -65,7 +65,8 @@ def ways_in(access: Access | None) -> str | None:
     if access is None:
         return None
     ways = [way for way in (access.url, access.ssh) if way]
-    return "  ".join(ways or [f"{access.host}:{port.host_port}" for port in access.ports]) or None
+    ports = [f"{access.host}:{port.host_port}{'/udp' if port.protocol == 'udp' else ''}" for port in access.ports]
+    return ", ".join(ways or ports) or None
 
 
 class JsonLines(OutboundView):

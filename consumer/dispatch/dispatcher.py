@@ -207,7 +207,8 @@ class Dispatcher(Generic[T, P]):
         self._draining -= leaving
         stale = [worker for lane, worker in self._running.items() if lane.head.assignment in leaving]
         for worker in stale:
-            worker.cancel()
+            if not worker.cancelling():  # a drain at the same time did: its handler is cleaning up
+                worker.cancel()
         return stale
 
     # Running

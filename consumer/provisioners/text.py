@@ -3,6 +3,7 @@
 import re
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?")
+_BETWEEN = " | "
 _PATH = re.compile(r"(?<![\w./:@-])/[^\s:;,'\"()\[\]]+")
 
 
@@ -22,18 +23,14 @@ def last_words(output: str, limit: int = 240) -> str:
     """The end of a program's output: its last lines, ` | ` between them, at most `limit` characters."""
     kept: list[str] = []
     room = limit
-    for line in reversed(output.splitlines()):
-        line = plain(line)
-        if not line:
-            continue
-        if kept and len(line) + 3 > room:
-            break
-        line = shortened(line, room)
+    for line in filter(None, map(plain, reversed(output.splitlines()))):
+        needed = len(line) + (len(_BETWEEN) if kept else 0)
+        if needed > room:
+            # Half of the last line is better than nothing, half of an earlier one is not.
+            return _BETWEEN.join(reversed(kept)) if kept else shortened(line, limit)
         kept.append(line)
-        room -= len(line) + 3
-        if room <= 3:
-            break
-    return " | ".join(reversed(kept))
+        room -= needed
+    return _BETWEEN.join(reversed(kept))
 
 
 def without_paths(text: str) -> str:

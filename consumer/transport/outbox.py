@@ -8,20 +8,24 @@ committed. State is written after all else of its outcome was acknowledged, so a
 import asyncio
 import hashlib
 import json
+import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordTooLargeError
 
 from consumer.dispatch import RetryPolicy
 from consumer.handling.publications import Channel, Publication
 from consumer.transport.connection import Connection, Topics
+from consumer.transport.stopping import stop_client
 
 log = structlog.get_logger("moorage.outbox")
 
 _KEEP_TRYING = RetryPolicy(max_attempts=2**31, max_elapsed=float("inf"), base_delay=0.2, max_delay=5.0)
+_STOPPING = 5.0
 _TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError)
 
 
@@ -119,19 +123,25 @@ class Outbox:
         outcome.waiting = list(outcome.stages[0])
         for publication in outcome.stages[0]:
             try:
-                delivery = await self._producer.send(
-                    self._topics.of(publication.channel),
-                    value=publication.value,
-                    key=publication.key,
-                    partition=publication.partition,
-                    headers=list(publication.headers),
-                )
+                delivery = await self._hand_over(self._producer, publication)
             except (KafkaError, ValueError, AssertionError) as error:
                 self._failed(outcome, publication, error)
                 return
-            delivery.add_done_callback(
-                lambda done, publication=publication: self._delivered(outcome, publication, done)
-            )
+            delivery.add_done_callback(partial(self._delivered, outcome, publication))
+
+    async def _hand_over(self, producer: AIOKafkaProducer, publication: Publication) -> asyncio.Future[object]:
+        topic, headers = self._topics.of(publication.channel), list(publication.headers)
+        if publication.key is None and publication.value is None:
+            # `send` refuses such a record, which a topic may hold and a dead letter must give back; a batch takes it.
+            batch = producer.create_batch()
+            batch.append(key=None, value=None, timestamp=None, headers=headers)
+            partition = random.choice(sorted(await producer.partitions_for(topic)))  # noqa: S311 - as for any null key
+            batched: asyncio.Future[object] = await producer.send_batch(batch, topic, partition=partition)
+            return batched
+        sent: asyncio.Future[object] = await producer.send(
+            topic, value=publication.value, key=publication.key, partition=publication.partition, headers=headers
+        )
+        return sent
 
     def _delivered(self, outcome: _Outcome, publication: Publication, done: asyncio.Future[object]) -> None:
         if done.cancelled() or (error := done.exception()) is not None:
@@ -170,7 +180,8 @@ class Outbox:
         delay = _KEEP_TRYING.delay(outcome.attempt, 0.0) or 0.0
         self.failure = f"publishing to {topic} fails: {type(error).__name__}: {error}"
         log.error("publishing_failed", topic=topic, why=self.failure, attempt=outcome.attempt, retry_in=round(delay, 2))
-        if isinstance(error, KafkaError) and not error.retriable:
+        # A full buffer empties itself, in order, when the broker is back; a new producer would overtake what is in it.
+        if isinstance(error, KafkaError) and not error.retriable and not isinstance(error, KafkaTimeoutError):
             self._broken = True
         self._timers.add(asyncio.get_running_loop().call_later(delay, self._enqueue, outcome))
         self._timers = {timer for timer in self._timers if timer.when() > asyncio.get_running_loop().time()}
@@ -189,6 +200,7 @@ class Outbox:
             try:
                 await producer.start()
             except KafkaError as error:
+                await stop_client(producer, _STOPPING)
                 attempt += 1
                 self.failure = f"no broker takes our messages: {type(error).__name__}: {error}"
                 log.error("producer_not_started", why=str(error), attempt=attempt)
@@ -201,11 +213,8 @@ class Outbox:
         if self._producer is None:
             return
         producer, self._producer = self._producer, None
-        try:
-            async with asyncio.timeout(5.0):
-                await producer.stop()
-        except (KafkaError, TimeoutError) as error:
-            log.warning("producer_not_stopped_cleanly", why=str(error) or "timeout")
+        if (why := await stop_client(producer, _STOPPING)) is not None:
+            log.warning("producer_not_stopped_cleanly", why=why)
 
     async def _reconnect(self) -> None:
         """Begin with a new producer: an idempotent one that lost its sequence never recovers."""

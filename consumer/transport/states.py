@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from datetime import datetime
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -10,9 +11,12 @@ from pydantic import ValidationError
 
 from consumer.dispatch import Assignment
 from consumer.transport.connection import Connection
+from consumer.transport.stopping import stop_client
 from schemas.state import ReservationState
 
 log = structlog.get_logger("moorage.states")
+
+_STOPPING = 5.0
 
 
 class StateTopic:
@@ -29,11 +33,11 @@ class StateTopic:
         self._owners: dict[int, set[Assignment]] = {}
 
     def get(self, assignment: Assignment, reservation_id: str) -> ReservationState | None:
-        own = self._partitions.get(assignment.partition, {}).get(reservation_id)
-        if own is not None or len(self._partitions) < 2:
-            return own
-        found = (states.get(reservation_id) for states in self._partitions.values())
-        return max((state for state in found if state is not None), key=lambda state: state.changed_at, default=None)
+        if len(self._partitions) < 2:
+            return self._partitions.get(assignment.partition, {}).get(reservation_id)
+        # The newest of all: a record under another key may have changed the state in its own partition meanwhile.
+        found = [states[reservation_id] for states in self._partitions.values() if reservation_id in states]
+        return max(found, key=_changed_at, default=None) if len(found) != 1 else found[0]
 
     def put(self, assignment: Assignment, state: ReservationState) -> None:
         if not assignment.closed:
@@ -53,16 +57,18 @@ class StateTopic:
         if not missing:
             return
         started = asyncio.get_running_loop().time()
-        while True:
+        restored: dict[int, dict[str, ReservationState]] = {}
+        while any(not each.closed for each in assignments):
             try:
                 restored = await read_states(self._connection, self._topic, missing)
                 break
             except KafkaError as error:
                 log.error("state_not_restored", partitions=missing, why=f"{type(error).__name__}: {error}", retry_in=1)
                 await asyncio.sleep(1.0)
-        for partition, states in restored.items():
-            if self._owners.get(partition):
-                self._partitions[partition] = states
+        for assignment in assignments:
+            # One that was lost while this was read may be back by now, with a newer state than this.
+            if not assignment.closed and assignment.partition in restored:
+                self._partitions.setdefault(assignment.partition, restored[assignment.partition])
         seconds = asyncio.get_running_loop().time() - started
         count = sum(len(states) for states in restored.values())
         log.info("state_restored", partitions=missing, states=count, seconds=round(seconds, 3))
@@ -77,13 +83,17 @@ class StateTopic:
                 self._partitions.pop(assignment.partition, None)
 
 
+def _changed_at(state: ReservationState) -> datetime:
+    return state.changed_at
+
+
 async def read_states(
     connection: Connection, topic: str, partitions: Iterable[int] | None = None
 ) -> dict[int, dict[str, ReservationState]]:
     """The latest state of every reservation in these partitions of the state topic (all when None)."""
     consumer = AIOKafkaConsumer(**connection.arguments(), enable_auto_commit=False, auto_offset_reset="earliest")
-    await consumer.start()
     try:
+        await consumer.start()
         if partitions is None:
             partitions = consumer.partitions_for_topic(topic) or await _partitions_of(consumer, topic)
         tps = [TopicPartition(topic, partition) for partition in partitions]
@@ -102,7 +112,7 @@ async def read_states(
             behind = [tp for tp in behind if await consumer.position(tp) < ends[tp]]
         return restored
     finally:
-        await consumer.stop()
+        await stop_client(consumer, _STOPPING)
 
 
 async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:

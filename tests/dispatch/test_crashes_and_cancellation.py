@@ -1,10 +1,12 @@
 """The end of the dispatcher, forced or not, with work in every stage; and defects that end it."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import NoReturn
 
 import pytest
 
-from consumer.dispatch import Assignment, Dispatcher, Done, Retry
+from consumer.dispatch import Assignment, Dispatcher, Done, Retry, Verdict, Work
 from tests.dispatch.scene import Ack, Job, Scene, now, partition, scene
 
 
@@ -80,27 +82,33 @@ async def test_publications_acknowledged_after_the_end_still_count() -> None:
 
 
 async def test_an_error_in_its_body_ends_the_dispatcher() -> None:
-    with pytest.raises(ExceptionGroup) as raised:
+    async def program() -> None:
         async with scene(concurrency=1) as stage:
             await work_in_every_stage(stage, partition())
             raise LookupError("the program's own")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await program()
     assert raised.group_contains(LookupError, match="the program's own")
     assert now() == 1
 
 
 async def test_a_defect_in_publishing_ends_the_dispatcher_and_is_not_hidden() -> None:
-    async def handle(work):
+    async def handle(work: Work[str]) -> Verdict[str]:
         await asyncio.sleep(0 if work.item == "publishing" else 1e9)
         return Done(("something",))
 
-    def publish(publications):
+    def publish(publications: Sequence[str]) -> NoReturn:
         raise RuntimeError("never connected")
 
-    with pytest.raises(ExceptionGroup) as raised:
+    async def program() -> None:
         async with Dispatcher(handle, publish) as dispatcher:
             dispatcher.admit(partition(), 0, [("a", "endless")])
             dispatcher.admit(partition(), 1, [("b", "publishing"), ("b", "next")])
             await asyncio.sleep(1e9)
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await program()
     assert raised.group_contains(RuntimeError, match="never connected")
     assert now() == 0
 

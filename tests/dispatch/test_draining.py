@@ -221,6 +221,14 @@ async def test_two_drains_at_once_do_not_disturb_each_other() -> None:
         assert (results, now()) == ([True, True], 15)
 
 
+async def test_a_handler_that_cleans_up_is_not_cancelled_again_by_a_drain_at_the_same_time() -> None:
+    assignment = partition()
+    async with scene() as stage:
+        stage.admit(assignment, "a", Job("endless", takes=1e9, cleanup=4))
+        await asyncio.gather(stage.dispatcher.drain([assignment], 10), stage.dispatcher.drain([assignment], 12))
+        assert stage.times("cancelled") == {"endless": 14}
+
+
 async def test_a_drain_that_is_cancelled_still_closes_its_partitions_and_cancels_their_handlers() -> None:
     assignment = partition()
     async with scene() as stage:

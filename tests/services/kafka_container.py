@@ -1,6 +1,7 @@
 """Kafka as a container of the official image, for people who have a Docker Engine and no Java."""
 
 import functools
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -94,7 +95,8 @@ class ContainerNode:
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         }
         environment = {"KAFKA_" + key.replace(".", "_").upper(): value for key, value in properties.items()}
-        self._container = DockerContainer(_IMAGE, {"base_url": running_engine()}, env=environment)
+        engine = {"environment": {**os.environ, "DOCKER_HOST": running_engine()}}
+        self._container = DockerContainer(_IMAGE, engine, env=environment)
         self._container.with_bind_ports(9092, self._port)
         self.bootstrap_servers = f"127.0.0.1:{self._port}"
 

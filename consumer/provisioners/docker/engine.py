@@ -9,7 +9,13 @@ from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
 from consumer.provisioners.docker.container import Container
-from consumer.provisioners.docker.errors import Conflicting, Missing, engine_errors_decided, pull_error
+from consumer.provisioners.docker.errors import (
+    Conflicting,
+    Missing,
+    NoStorageLimits,
+    engine_errors_decided,
+    pull_error,
+)
 from consumer.provisioners.docker.options import DockerOptions
 
 _LOG_LINES = 20
@@ -41,41 +47,44 @@ class Engine:
 
     async def inspect(self, name_or_id: str) -> Container | None:
         try:
-            async with self._request(self._options.request_timeout) as docker:
+            async with self._request(self._options.request_timeout, Missing) as docker:
                 return Container.from_inspection(await docker.containers.container(name_or_id).show())
         except Missing:
             return None
 
     async def create(self, name: str, config: dict[str, Any]) -> str:
-        """The id of a new container. Raises `Conflicting` if the name is taken, `Missing` without its image."""
-        async with self._request(self._options.create_timeout) as docker:
+        """The id of a new container.
+
+        Raises `Conflicting` if the name is taken, `Missing` without the image, and `NoStorageLimits`.
+        """
+        async with self._request(self._options.create_timeout, Missing, Conflicting, NoStorageLimits) as docker:
             return (await docker.containers.create(config, name=name)).id
 
     async def start(self, container_id: str) -> None:
-        """Start it; that it runs already is fine. Raises `Missing`."""
-        async with self._request(self._options.create_timeout) as docker:
+        """Start it; that it runs already is fine. Raises `Missing`, and `Conflicting` when it cannot be now."""
+        async with self._request(self._options.create_timeout, Missing, Conflicting) as docker:
             await docker.containers.container(container_id).start()
 
     async def unpause(self, container_id: str) -> None:
         """Raises `Missing`, and `Conflicting` when it is not paused."""
-        async with self._request(self._options.request_timeout) as docker:
+        async with self._request(self._options.request_timeout, Missing, Conflicting) as docker:
             await docker.containers.container(container_id).unpause()
 
     async def stop(self, container_id: str) -> None:
         """Ask its program to end, and make it. Raises `Missing`, and `Conflicting` when it is on its way out."""
         patience = self._options.stop_timeout
-        async with self._request(patience + self._options.request_timeout) as docker:
+        async with self._request(patience + self._options.request_timeout, Missing, Conflicting) as docker:
             await docker.containers.container(container_id).stop(t=round(patience))
 
     async def delete(self, container_id: str) -> None:
         """Delete it with its anonymous volumes. Raises `Missing`, and `Conflicting` when it is on its way out."""
-        async with self._request(self._options.request_timeout) as docker:
+        async with self._request(self._options.request_timeout, Missing, Conflicting) as docker:
             await docker.containers.container(container_id).delete(force=True, v=True)
 
     async def last_output(self, container_id: str) -> str:
         """The last lines it wrote; empty when they cannot be had."""
         try:
-            async with self._request(self._options.request_timeout) as docker:
+            async with self._request(self._options.request_timeout, Missing, Conflicting) as docker:
                 container = docker.containers.container(container_id)
                 return "".join(await container.log(stdout=True, stderr=True, tail=_LOG_LINES))
         except (Missing, Conflicting):
@@ -100,9 +109,10 @@ class Engine:
             await asyncio.sleep(0)
 
     @asynccontextmanager
-    async def _request(self, timeout: float) -> AsyncIterator[Docker]:
+    async def _request(self, timeout: float, *expected: type[Exception]) -> AsyncIterator[Docker]:
+        """The client, for one request. Of the answers that are no decision yet, only the `expected` are let through."""
         async with self._slots:
-            with engine_errors_decided():
+            with engine_errors_decided(*expected):
                 async with asyncio.timeout(timeout):
                     yield self._client()
 

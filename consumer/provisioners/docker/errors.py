@@ -31,25 +31,32 @@ _NETWORK = re.compile(r"dial tcp|lookup |timeout|connection re|EOF|tls|x509|prox
 _RATE_LIMIT_PAUSE = 60.0
 
 
-class Missing(Exception):
-    """The engine knows no such container, image or network. Does not leave this package."""
+class Answer(Exception):
+    """What only the one who asked can make a decision of. Does not leave this package."""
 
 
-class Conflicting(Exception):
-    """The engine refuses for the present state of things: a name taken, a removal under way. Stays in here too."""
+class Missing(Answer):
+    """The engine knows no such container, image or network."""
 
 
-class NoStorageLimits(Exception):
-    """The storage driver takes no size after all. Stays in here too."""
+class Conflicting(Answer):
+    """The engine refuses for the present state of things: a name taken, a removal under way."""
+
+
+class NoStorageLimits(Answer):
+    """The storage driver takes no size after all."""
 
 
 @contextmanager
-def engine_errors_decided() -> Iterator[None]:
-    """Turn everything the client raises into a decision, `Missing` or `Conflicting`."""
+def engine_errors_decided(*expected: type[Exception]) -> Iterator[None]:
+    """Turn everything the client raises into a decision, or into one of the `expected` answers."""
     try:
         yield
     except DockerError as error:
-        raise _of_answer(error) from error
+        meaning = _of_answer(error)
+        if isinstance(meaning, Answer) and not isinstance(meaning, expected):
+            meaning = Unavailable("What answers does not behave like a Docker Engine.")
+        raise meaning from error
     except TimeoutError as error:
         raise Unavailable("The Docker Engine does not answer in time.") from error
     except (aiohttp.ClientError, OSError) as error:

@@ -81,7 +81,7 @@ class DockerProvisioner:
     async def ping(self) -> None:
         try:
             await self._engine.version()
-        except (Transient, Permanent, Missing, Conflicting) as error:
+        except (Transient, Permanent) as error:
             raise Unavailable("What answers is not a working Docker Engine.") from error
 
     async def close(self) -> None:

@@ -82,9 +82,11 @@ class Lifecycle:
         with os_errors_decided():
             self._store.prepare()
             with self._store.lock(key, self._options.lock_timeout) as lock_fd:
-                yield lock_fd
-                if self._store.read(key) is None:
-                    self._store.forget_lock(key)
+                try:
+                    yield lock_fd
+                finally:
+                    if self._store.read(key) is None:
+                        self._store.forget_lock(key)
 
     def _create(self, spec: EnvironmentSpec, lock_fd: int) -> Environment:
         labels = labels_of(spec, self._options.instance) | page_labels(spec)
@@ -94,7 +96,6 @@ class Lifecycle:
             return self._start(record, spec, lock_fd)
         except Exception:
             self._remove(record)
-            self._store.forget_lock(spec.key)
             raise
 
     def _start(self, record: Record, spec: EnvironmentSpec, lock_fd: int) -> Environment:

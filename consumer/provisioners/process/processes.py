@@ -46,8 +46,6 @@ def end_family(key: str, leader: Leader | None, patience: float) -> None:
         if time.monotonic() > deadline:
             raise Transient("runtime_error", "Some processes of the environment cannot be ended yet.")
         _end(survivors, signal.SIGKILL, 0.5)
-    if leader is not None:
-        _reap(leader.pid)
 
 
 def _end(processes: list[psutil.Process], number: signal.Signals, patience: float) -> None:
@@ -59,6 +57,8 @@ def _end(processes: list[psutil.Process], number: signal.Signals, patience: floa
     while any(_runs(process) for process in processes) and time.monotonic() < deadline:
         time.sleep(pause)
         pause = min(pause * 2, 0.1)
+    for process in processes:
+        _reap(process.pid)
 
 
 def _belongs(process: psutil.Process, key: str, session: int | None) -> bool:

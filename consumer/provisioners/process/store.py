@@ -159,18 +159,17 @@ def _taken(name: str) -> Permanent:
 
 def _try_lock(path: Path) -> int | None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    ours = False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The holder before us may have removed the file: then this lock keeps nobody off.
-        if os.fstat(fd).st_ino == path.stat().st_ino:
-            return fd
+        ours = os.fstat(fd).st_ino == path.stat().st_ino
     except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:
-        os.close(fd)
-        raise
-    os.close(fd)
-    return None
+        return None
+    finally:
+        if not ours:
+            os.close(fd)
+    return fd if ours else None
 
 
 def _read(path: Path) -> bytes | None:

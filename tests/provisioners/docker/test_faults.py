@@ -1,39 +1,20 @@
 """A Docker Engine that errs, falls silent, or does the work and loses the reply."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Status
-from tests.provisioners.docker_harness import DockerHarness
-from tests.provisioners.engine_proxy import Action, EngineProxy
+from tests.provisioners.docker.harness import DockerHarness
+from tests.provisioners.docker.proxy import Action, EngineProxy
 from tests.provisioners.harness import ignore, until
-from tests.services import DockerEngine
 
 pytestmark = pytest.mark.docker
 
 CREATE, START, DELETE = r"POST \S+/containers/create", r"POST \S+/start", r"DELETE \S+/containers/"
-LIST, INSPECT, PULL = r"GET \S+/containers/json", r"GET \S+/containers/[^/]+/json", r"POST \S+/images/create"
-
-
-@pytest.fixture
-async def harness(docker_engine: DockerEngine) -> AsyncIterator[DockerHarness]:
-    harness = DockerHarness(docker_engine.url, docker_engine.image)
-    harness.command = ("sleep", "1000")
-    yield harness
-    assert await harness.clean_up() == []
-
-
-@pytest.fixture
-async def proxy(docker_engine: DockerEngine, tmp_path: Path) -> AsyncIterator[EngineProxy]:
-    if not docker_engine.url.startswith("unix://"):
-        pytest.skip("the proxy speaks to unix sockets only")
-    async with EngineProxy(Path(docker_engine.url.removeprefix("unix://")), tmp_path / "docker.sock") as proxy:
-        yield proxy
+LIST, INSPECT = r"GET \S+/containers/json", r"GET \S+/containers/[^/]+/json"
 
 
 @pytest.mark.parametrize(("lost", "how"), [(CREATE, "lose_reply"), (CREATE, "cut_reply"), (START, "lose_reply")])
@@ -83,13 +64,16 @@ async def test_an_engine_that_errs_is_worth_another_try(
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "expected", "code"),
+    ("asked", "status", "message", "expected", "code"),
     [
-        (500, "write /var/lib/docker/x: no space left on device", Transient, "runtime_full"),
-        (400, "invalid value for /var/lib/docker/x", Permanent, "invalid_spec"),
-        (403, "denied by the proxy", Unavailable, "runtime_unavailable"),
-        (404, "network moorage not found", Permanent, "invalid_spec"),
+        (CREATE, 500, "write /var/lib/docker/x: no space left on device", Transient, "runtime_full"),
+        (CREATE, 400, "invalid value for /var/lib/docker/x", Permanent, "invalid_spec"),
+        (CREATE, 403, "denied by the proxy", Unavailable, "runtime_unavailable"),
+        (START, 404, "network moorage not found", Permanent, "invalid_spec"),
+        (START, 404, "No such container: x", Transient, "runtime_error"),
+        (START, 409, "cannot start a container that is marked for removal", Transient, "runtime_busy"),
         (
+            START,
             400,
             'OCI runtime create failed: starting container process: exec: "x": executable file not found in $PATH',
             Permanent,
@@ -100,12 +84,13 @@ async def test_an_engine_that_errs_is_worth_another_try(
 async def test_each_answer_has_its_meaning(
     harness: DockerHarness,
     proxy: EngineProxy,
+    asked: str,
     status: int,
     message: str,
     expected: type[ProvisionerError],
     code: str,
 ) -> None:
-    proxy.answer(START, status, message)
+    proxy.answer(asked, status, message)
 
     with pytest.raises(expected) as error:
         await harness.provisioner_with(url=proxy.url).ensure(harness.spec(), ignore)
@@ -114,14 +99,81 @@ async def test_each_answer_has_its_meaning(
     assert "/var/lib" not in error.value.message
 
 
-@pytest.mark.parametrize("raw", [b"<html>Welcome to nginx</html>", b'{"unexpected": true}', b"{", b""])
-async def test_what_is_no_engine_is_unavailable(harness: DockerHarness, proxy: EngineProxy, raw: bytes) -> None:
-    proxy.answer("", 200, "", times=100, raw=raw)
-    provisioner = harness.provisioner_with(url=proxy.url)
+@pytest.mark.parametrize(
+    ("status", "raw"),
+    [
+        (200, b"<html>Welcome to nginx</html>"),
+        (200, b'{"unexpected": true}'),
+        (200, b"{"),
+        (200, b""),
+        (404, b'{"message": "page not found"}'),
+        (404, b'{"error": "page not found"}'),
+        (409, b'{"message": "no"}'),
+        (401, b"login first"),
+    ],
+)
+async def test_what_is_no_engine_is_unavailable(
+    harness: DockerHarness, proxy: EngineProxy, status: int, raw: bytes
+) -> None:
+    proxy.answer("", status, "", times=100, raw=raw)
+    provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec()
 
-    for call in (provisioner.ping(), provisioner.list(), provisioner.ensure(harness.spec(), ignore)):
+    for call in (
+        provisioner.ping(),
+        provisioner.list(),
+        provisioner.find(spec.key),
+        provisioner.remove(spec.key),
+        provisioner.ensure(spec, ignore),
+    ):
         with pytest.raises(Unavailable):
             await call
+
+
+async def test_an_engine_that_errs_at_a_ping_is_unavailable(harness: DockerHarness, proxy: EngineProxy) -> None:
+    proxy.answer("/version", 500, "panic")
+
+    with pytest.raises(Unavailable):
+        await harness.provisioner_with(url=proxy.url).ping()
+
+
+async def test_a_network_that_is_missed_at_creation_is_named_as_the_reason(
+    harness: DockerHarness, proxy: EngineProxy
+) -> None:
+    proxy.answer(CREATE, 404, "network moorage not found")
+
+    with pytest.raises(Permanent, match="network"):
+        await harness.provisioner_with(url=proxy.url).ensure(harness.spec(), ignore)
+
+
+async def test_a_container_that_vanishes_while_it_starts_is_worth_another_try(
+    harness: DockerHarness, proxy: EngineProxy
+) -> None:
+    proxy.answer(INSPECT, 404, "No such container: x")
+
+    with pytest.raises(Transient, match="vanished"):
+        await harness.provisioner_with(url=proxy.url).ensure(harness.spec(), ignore)
+
+    assert await harness.leftovers() == []
+
+
+async def test_one_that_ends_between_two_looks_is_started_again(harness: DockerHarness, proxy: EngineProxy) -> None:
+    provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec()
+    made = await provisioner.ensure(spec, ignore)
+    proxy.answer(INSPECT, 404, "No such container: x")
+
+    assert await provisioner.ensure(spec, ignore) == made
+
+    assert proxy.count(START) == 2
+
+
+async def test_a_program_whose_last_words_cannot_be_had_ended_all_the_same(
+    harness: DockerHarness, proxy: EngineProxy
+) -> None:
+    proxy.answer(r"GET \S+/logs", 404, "No such container: x")
+    spec = harness.spec(command=("sh", "-c", "echo words; exit 3"))
+
+    with pytest.raises(Permanent, match=r"exit code 3\)\.$"):
+        await harness.provisioner_with(url=proxy.url, settle=0.2).ensure(spec, ignore)
 
 
 async def test_when_starting_fails_what_was_half_made_is_removed(harness: DockerHarness, proxy: EngineProxy) -> None:

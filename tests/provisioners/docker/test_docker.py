@@ -1,7 +1,6 @@
 """The Docker runtime conforms, and what is its own: limits, names, containers that end."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,11 @@ from consumer.handling.errors import Permanent, Transient, Unavailable
 from consumer.handling.ports import Progress, Status
 from consumer.provisioners.docker import DockerOptions, DockerProvisioner
 from tests.provisioners.conformance import SurvivalConformance
-from tests.provisioners.docker_harness import DockerHarness, shell
+from tests.provisioners.docker.harness import DockerHarness, shell
 from tests.provisioners.harness import WEB_PORT, ignore
 from tests.services import DockerEngine
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture
-async def harness(docker_engine: DockerEngine) -> AsyncIterator[DockerHarness]:
-    harness = DockerHarness(docker_engine.url, docker_engine.image)
-    yield harness
-    assert await harness.clean_up() == []
 
 
 class TestConformance(SurvivalConformance):

@@ -11,22 +11,15 @@ from aiodocker.exceptions import DockerError
 
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Progress, Status
-from tests.provisioners.docker_harness import DockerHarness
-from tests.provisioners.engine_proxy import Action, EngineProxy
+from consumer.provisioners.docker.images import local_images
+from tests.provisioners.docker.harness import DockerHarness
+from tests.provisioners.docker.proxy import Action, EngineProxy
 from tests.provisioners.harness import ignore, until
-from tests.provisioners.test_docker_faults import PULL, proxy
-from tests.services import DockerEngine, Registry
+from tests.services import Registry
 
-__all__ = ["proxy"]  # a fixture
 pytestmark = pytest.mark.docker
 
-
-@pytest.fixture
-async def harness(docker_engine: DockerEngine) -> AsyncIterator[DockerHarness]:
-    harness = DockerHarness(docker_engine.url, docker_engine.image)
-    harness.command = ("sleep", "1000")
-    yield harness
-    assert await harness.clean_up() == []
+PULL = r"POST \S+/images/create"
 
 
 @pytest.fixture
@@ -196,3 +189,11 @@ async def test_an_engine_lost_while_pulling_is_tried_again(
 
     with pytest.raises((Transient, Unavailable)):
         await harness.provisioner_with(url=proxy.url).ensure(harness.spec(image=f"{registry.address}/x:1"), ignore)
+
+
+async def test_an_engine_tells_which_images_it_has(harness: DockerHarness) -> None:
+    assert harness.image in await local_images(harness.url)
+
+
+async def test_no_engine_has_no_images() -> None:
+    assert await local_images("unix:///nonexistent/docker.sock") == frozenset()

@@ -1,14 +1,12 @@
 """Moorage is killed at every step of starting and ending a process, and the next one puts things in order."""
 
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from consumer.handling.ports import Status
 from tests.provisioners.harness import ignore
-from tests.provisioners.process_harness import ProcessHarness
+from tests.provisioners.process.harness import ProcessHarness
 
 _PROCESS = "consumer.provisioners.process"
 _STARTING = [
@@ -28,13 +26,6 @@ _ENDING = [
     "shutil:rmtree:before",
     f"{_PROCESS}.store:Store.discard:after",
 ]
-
-
-@pytest.fixture
-async def harness(tmp_path: Path) -> AsyncIterator[ProcessHarness]:
-    harness = ProcessHarness(tmp_path)
-    yield harness
-    assert await harness.clean_up() == []
 
 
 @pytest.mark.parametrize("point", _STARTING)

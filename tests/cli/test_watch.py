@@ -1,0 +1,197 @@
+"""Watching shows what goes out, what was asked for and no more, and ends as asked."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from consumer.cli import outbound
+from consumer.cli.console import Exit
+from consumer.cli.outbound import LiveTable, ways_in
+from consumer.transport.reader import Message as Read
+from schemas.cloudevents import NOTIFICATION_TYPE, message_headers, result_type
+from schemas.outbound import Access, AccessPort, Notification, NotificationType, Outcome, Reason, Result
+from tests.cli.conftest import Invoke
+from tests.support.kafka import Kafka, Message, Names
+
+NOW = datetime(2026, 3, 2, 7, 55, 8, tzinfo=UTC)
+ACCESS = Access(
+    host="lab", ports=(AccessPort(port=80, host_port=32772),), url="http://lab:32772/", ssh="ssh -p 32771 u@lab"
+)
+
+
+def result(reservation: str, outcome: Outcome, **changes: Any) -> Message:
+    facts: dict[str, Any] = {
+        "id": f"{reservation}-{outcome}",
+        "outcome": outcome,
+        "event_id": reservation,
+        "event_type": "EVENT_START",
+        "revision": "1",
+        "instance": "lab",
+        "user_id": "5f0c",
+        "username": "mario_rossi",
+        "resource_id": "12",
+        "resource_name": "GPU Server 1",
+        "start": NOW,
+        "end": NOW,
+        "runtime": "docker",
+        "occurred_at": NOW,
+    }
+    body = Result(**facts | changes)
+    return Message(body.to_bytes(), reservation.encode(), _headers(reservation, body.id, result_type(outcome)))
+
+
+def notification(reservation: str, text: str) -> Message:
+    body = Notification(
+        user_id="5f0c",
+        message=text,
+        type=NotificationType.SUCCESS,
+        event_id=reservation,
+        resource_id="12",
+        event_type="EVENT_START",
+    )
+    return Message(body.to_bytes(), reservation.encode(), _headers(reservation, "n", NOTIFICATION_TYPE))
+
+
+def _headers(reservation: str, message_id: str, kind: str) -> tuple[tuple[str, bytes], ...]:
+    return tuple(message_headers(id=message_id, type=kind, source="/moorage/lab", subject=reservation, time=NOW))
+
+
+def test_results_and_notifications_are_a_line_each(invoke: Invoke, topics: Kafka, names: Names) -> None:
+    topics.publish(
+        names.outbound,
+        [
+            result("1841", Outcome.PROVISIONED, access=ACCESS),
+            notification("1841", "[red]It\x1b[2J\nis ready."),
+            result("1841", Outcome.FAILED, reason=Reason(code="image_refused", message="No.")),
+        ],
+    )
+    done = invoke("watch", "--from-beginning", "--count", 3)
+    assert done.exit_code == Exit.OK
+    lines = done.stdout.splitlines()
+    assert lines[0] == (
+        "2026-03-02 07:55:08Z  1841  provisioned  mario_rossi  GPU Server 1  docker  "
+        "http://lab:32772/, ssh -p 32771 u@lab  -"
+    )
+    assert lines[1].endswith("Z  1841  notification  5f0c  SUCCESS: [red]It is ready.")
+    assert lines[2].endswith("1841  failed  mario_rossi  GPU Server 1  docker  -  image_refused: No.")
+
+
+def test_json_has_headers_and_body(invoke: Invoke, topics: Kafka, names: Names) -> None:
+    (sent,) = topics.publish(names.outbound, [result("1841", Outcome.RELEASED)])
+    told = json.loads(invoke("watch", "--from-beginning", "--count", 1, "--json").stdout)
+    assert told["body"] == json.loads(sent.value or b"")
+    assert told["headers"]["ce_type"] == "io.moorage.result.released.v1"
+    assert (told["key"], told["partition"], told["offset"]) == ("1841", sent.partition, sent.offset)
+
+
+def test_json_has_what_is_not_json_too(invoke: Invoke, topics: Kafka, names: Names) -> None:
+    bodies = [b'{"a":"\\ud800"}', b"\xff", None]
+    topics.publish(names.outbound, [Message(body, b"k") for body in bodies])
+    lines = invoke("watch", "--from-beginning", "--count", 3, "--json").stdout.splitlines()
+    assert [(told["body"], told.get("raw")) for told in map(json.loads, lines)] == [
+        (None, '{"a":"\\ud800"}'),
+        (None, {"base64": "/w=="}),
+        (None, None),
+    ]
+    plain = invoke("watch", "--from-beginning", "--count", 3).stdout.splitlines()
+    assert [line.split("  ", 1)[1] for line in plain] == ["k  unknown  not readable"] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["--reservation", "2"], ["2-provisioned", "2-n"]),
+        (["--reservation", "2", "--results"], ["2-provisioned"]),
+        (["--user", "anna"], ["2-provisioned"]),
+        (["--user", "5f0c"], ["1-provisioned", "2-n"]),
+        (["--user", "nobody"], []),
+    ],
+)
+def test_only_what_was_asked_for_is_shown(
+    invoke: Invoke, topics: Kafka, names: Names, options: list[str], shown: list[str]
+) -> None:
+    topics.publish(
+        names.outbound,
+        [
+            result("1", Outcome.PROVISIONED),
+            result("2", Outcome.PROVISIONED, username="anna", user_id="77"),
+            notification("2", "Ready."),
+            Message(b"not ours", b"3"),
+        ],
+    )
+    done = invoke("watch", "--from-beginning", "--timeout", 1.5, "--json", *options)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(f"{t['key']}-{t['body'].get('outcome', 'n')}" for t in told) == sorted(shown)
+    assert done.exit_code == (Exit.OK if shown else Exit.NOT_FOUND)
+
+
+def test_a_timeout_before_the_count_is_unfinished(invoke: Invoke, topics: Kafka, names: Names) -> None:
+    topics.publish(names.outbound, [result("1", Outcome.PROVISIONED)])
+    assert invoke("watch", "--from-beginning", "--count", 2, "--timeout", 1).exit_code == Exit.UNFINISHED
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_shows_only_news_and_a_signal_ends_it_in_order(topics: Kafka, names: Names, number: signal.Signals) -> None:
+    topics.publish(names.outbound, [result("old", Outcome.PROVISIONED)])
+    with subprocess.Popen(
+        [sys.executable, "-m", "consumer", "watch", "--json"],
+        env=os.environ.copy(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "watching" in process.stderr.readline()
+        topics.publish(names.outbound, [result("new", Outcome.PROVISIONED)])
+        assert json.loads(process.stdout.readline())["key"] == "new"
+        process.send_signal(number)
+        assert process.wait(10) == Exit.OK
+        assert (process.stdout.read(), process.stderr.read()) == ("", "")
+
+
+def test_the_table_has_the_latest_result_of_each_reservation_newest_on_top() -> None:
+    table = LiveTable()
+    for message in [
+        result("1", Outcome.PROVISIONED, access=ACCESS),
+        result("2", Outcome.PROVISIONED, resource_name="[bold]\x1b[2J"),
+        notification("2", "Ready."),
+        result("1", Outcome.RELEASED),
+    ]:
+        table.show(Read("outbound", 0, 0, 0, message.key, message.value, message.headers))
+    text = _on_a_terminal(table)
+    assert text.index("released") < text.index("provisioned")
+    assert "[bold]" in text
+    assert "\x1b[2J" not in text
+    assert "4 messages, 2 reservations" in text
+
+
+def test_the_table_forgets_the_oldest_reservations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbound, "_ROWS", 2)
+    table = LiveTable()
+    for reservation in ("first", "second", "third"):
+        message = result(reservation, Outcome.PROVISIONED)
+        table.show(Read("outbound", 0, 0, 0, message.key, message.value, message.headers))
+    text = _on_a_terminal(table)
+    assert [name in text for name in ("first", "second", "third")] == [False, True, True]
+
+
+def test_without_url_and_ssh_the_ports_are_the_way_in() -> None:
+    ports = (AccessPort(port=80, host_port=8080), AccessPort(port=53, host_port=5353, protocol="udp"))
+    assert ways_in(Access(host="lab", ports=ports)) == "lab:8080, lab:5353/udp"
+    assert ways_in(Access(host="lab")) is None
+
+
+def _on_a_terminal(table: LiveTable) -> str:
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    console.print(table.table())
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text

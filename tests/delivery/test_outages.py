@@ -1,0 +1,174 @@
+"""Kafka in trouble: what is missing at the start is said in a sentence, what fails later is waited out."""
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumer.handling.publications import Channel, Publication
+from consumer.transport.connection import Connection, Topics
+from consumer.transport.outbox import Outbox
+from tests.services import KafkaBroker, ServiceMissing, free_port
+from tests.support.double import Stage
+from tests.support.installation import Installation, installation
+from tests.support.kafka import Kafka, Message, Names
+from tests.support.payloads import Booking
+from tests.support.service import DoubleService
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.kafka
+
+PROVISIONED = ("EVENT_START", "provisioned", None)
+RELEASED = ("EVENT_END", "released", None)
+
+
+@pytest.fixture(scope="module")
+def own_kafka() -> Iterator[KafkaBroker]:
+    try:
+        broker = KafkaBroker.start(own=True)
+    except ServiceMissing as missing:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(missing))
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def mortal(own_kafka: KafkaBroker) -> Iterator[KafkaBroker]:
+    """A broker that tests may kill; it is up again for the next one."""
+    yield own_kafka
+    own_kafka.start_node()
+
+
+def refusal(ours: Installation, **settings: str) -> str:
+    """What a service that cannot start says, in one line."""
+    service = ours.launch(kind=DoubleService, **settings)
+    try:
+        assert service.exit_code() == 1
+        said = [line for line in service.output().splitlines() if not line.startswith("{")]
+        (line,) = said
+        return re.sub(r"\s+", " ", line)
+    finally:
+        service.kill()
+
+
+def lives(*numbers: int) -> list[Message]:
+    """START and END of each, all the STARTs first."""
+    bookings = [Booking(str(number)) for number in numbers]
+    starts = [Message(booking.start_event(), booking.id.encode()) for booking in bookings]
+    return starts + [Message(booking.end_event(), booking.id.encode()) for booking in bookings]
+
+
+def test_without_a_broker_it_says_so_and_ends(ours: Installation) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    said = refusal(ours, KAFKA_BOOTSTRAP_SERVERS=nobody)
+    assert said.startswith(f"error No Kafka broker answers at {nobody}")
+    assert "KAFKA_BOOTSTRAP_SERVERS" in said
+
+
+def test_missing_topics_that_may_not_be_created_are_named(ours: Installation) -> None:
+    said = refusal(ours, MOORAGE_CREATE_TOPICS="false")
+    assert said.startswith("error Missing topics: ")
+    assert all(topic in said for topic in ours.names.topics[1:])
+    assert ours.names.inbound not in said
+    assert "MOORAGE_CREATE_TOPICS=true" in said
+
+
+def test_a_state_topic_of_another_size_is_refused(ours: Installation) -> None:
+    ours.kafka.create(ours.names.state, partitions=3)
+    said = refusal(ours)
+    assert f"The state topic {ours.names.state} has 3 partitions, the reservation topic 8" in said
+    assert "MOORAGE_STATE_TOPIC" in said
+
+
+def test_a_broker_that_goes_and_comes_back_costs_nothing(mortal: KafkaBroker, tmp_path: Path, stage: Stage) -> None:
+    """First in the middle of the work, then while the service is asked to stop."""
+    slow = {"MOORAGE_DOUBLE_SECONDS": "0.02", "MOORAGE_MAX_BUFFERED_RECORDS": "100"}
+    static = {"MOORAGE_DRAIN_TIMEOUT": "1", "MOORAGE_GROUP_INSTANCE": "one"}
+    with installation(mortal.bootstrap_servers, tmp_path, **stage.settings, **slow, **static) as ours:
+        numbers = range(3000, 3200)
+        ours.publish(*lives(*numbers))
+        with ours.service("first", kind=DoubleService) as service:
+            service.wait_for("reservation_provisioned", times=40)
+            mortal.restart()
+            ours.settle()
+
+            stage.hold("1841")
+            ours.publish(*lives(1841))
+            eventually(lambda: stage.arrivals("1841"), what="it is being provisioned")
+            mortal.kill()
+            stage.let_go("1841")
+            assert service.stop(seconds=40) == 3
+        mortal.start_node()
+        with ours.service("second", kind=DoubleService) as service:
+            ours.settle()
+            assert service.stop() == 0
+        seen = ours.look()
+        assert seen.unanswered() == []
+        assert seen.out_of_order() == []
+        assert seen.arbitrary_ids() == []
+        assert {tuple(dict.fromkeys(seen.told(str(each)))) for each in (*numbers, 1841)} == {(PROVISIONED, RELEASED)}
+
+
+def test_an_outbound_topic_that_vanishes_and_comes_back_costs_nothing(ours: Installation) -> None:
+    with ours.service(kind=DoubleService) as service:
+        ours.publish(*lives(1841))
+        ours.settle()
+        ours.kafka.delete(ours.names.outbound)
+        ours.publish(*lives(1842, 1843))
+        service.wait_for("reservation_provisioned", times=3)
+        assert ours.kafka.lag(ours.names.group, ours.names.inbound) != {}
+        ours.kafka.create(ours.names.outbound)
+        ours.settle()
+        assert service.stop() == 0
+    seen = ours.look()
+    for reservation in ("1842", "1843"):
+        assert tuple(dict.fromkeys(seen.told(reservation))) == (PROVISIONED, RELEASED)
+
+
+def test_a_broker_that_dies_while_state_is_restored_does_not_keep_the_service_from_stopping(
+    mortal: KafkaBroker, tmp_path: Path, stage: Stage
+) -> None:
+    with installation(mortal.bootstrap_servers, tmp_path, **stage.settings, MOORAGE_DRAIN_TIMEOUT="1") as ours:
+        ours.publish(*lives(*range(3000, 3100)))
+        service = ours.launch(kind=DoubleService)
+        try:
+            service.wait_for("partitions_assigned")
+            mortal.kill()
+            service.terminate()
+            assert service.exit_code(seconds=40) in (0, 3)
+            assert "Traceback" not in service.output()
+        finally:
+            service.kill()
+
+
+async def test_an_outage_longer_than_the_producers_patience_loses_and_repeats_nothing(
+    mortal: KafkaBroker,
+) -> None:
+    with Kafka(mortal.bootstrap_servers) as kafka:
+        names = Names()
+        kafka.create(names.outbound, partitions=1)
+        topics = Topics(outbound=names.outbound)
+        outbox = Outbox(Connection(mortal.bootstrap_servers), topics, request_timeout=1.0)
+        sending = asyncio.create_task(outbox.run())
+        await outbox.publish([note(0)])
+        await asyncio.to_thread(mortal.kill)
+        # More than one batch holds, so that the producer's own buffer fills up.
+        acked = [outbox.publish([note(number)]) for number in range(1, 200)]
+        while outbox.healthy:  # noqa: ASYNC110 - nobody is told when it is not
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(mortal.start_node)
+        async with asyncio.timeout(40):
+            await asyncio.gather(*acked)
+        assert outbox.healthy
+        sending.cancel()
+        await asyncio.wait([sending])
+        lies = [int((message.key or b"").decode()) for message in await asyncio.to_thread(kafka.read, names.outbound)]
+    assert sorted(set(lies)) == list(range(200))
+    assert len(lies) == 200
+
+
+def note(number: int) -> Publication:
+    return Publication(Channel.OUTBOUND, str(number).encode(), bytes(1000))

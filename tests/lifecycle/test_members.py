@@ -1,0 +1,79 @@
+"""Members come and go: whoever owns a partition goes on exactly where the last owner stopped.
+
+A real Kafka and several Moorage processes in one group; their runtime is the in-memory one, since what counts here is
+which events were handled and in which order.
+"""
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.installation import Installation
+from tests.support.kafka import Message
+from tests.support.payloads import Booking
+from tests.support.service import DoubleService
+
+pytestmark = pytest.mark.kafka
+
+STORY = (
+    ("EVENT_START", "provisioned", None),
+    ("EVENT_START", "provisioned", None),
+    ("EVENT_END", "released", None),
+    ("EVENT_START", "skipped", "already_ended"),
+)
+
+
+def life(booking: Booking) -> list[Message]:
+    """START, a duplicate of it, END, and a START that is too late."""
+    values = [booking.start_event(), booking.start_event(), booking.end_event(), booking.start_event()]
+    return [Message(value, booking.id.encode()) for value in values]
+
+
+@contextmanager
+def busy(ours: Installation) -> Iterator[list[str]]:
+    """New reservations all the time until the block is left, each with its whole life; lists them."""
+    over = threading.Event()
+    reservations: list[str] = []
+
+    def publish() -> None:
+        for first in itertools.count(3000, 40):
+            lives = [life(Booking(str(number))) for number in range(first, first + 40)]
+            for step in zip(*lives, strict=True):
+                ours.publish(*step)
+                time.sleep(0.05)
+            reservations.extend(str(number) for number in range(first, first + 40))
+            if over.is_set():
+                return
+
+    thread = threading.Thread(target=publish, name="platform")
+    thread.start()
+    try:
+        yield reservations
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_members_that_join_and_leave_lose_nothing_and_keep_the_order(ours: Installation) -> None:
+    with busy(ours) as reservations, ours.service("stays", kind=DoubleService) as stays:
+        stays.wait_for("reservation_provisioned", times=50)
+        with ours.service("visits", kind=DoubleService) as visits:
+            stays.wait_for("partitions_revoked")
+            visits.wait_for("reservation_provisioned", times=50)
+            assert visits.stop() == 0
+        stays.wait_for("partitions_assigned", times=3)
+        handled = len(stays.events("reservation_provisioned"))
+        stays.wait_for("reservation_provisioned", times=handled + 50)
+        assert stays.stop() == 0
+    with ours.service("finishes", kind=DoubleService) as finishes:
+        ours.settle()
+        assert finishes.stop() == 0
+
+    seen = ours.look()
+    assert Counter(seen.told(reservation) for reservation in reservations) == {STORY: len(reservations)}
+    assert seen.unanswered(exactly=True) == []
