@@ -55,7 +55,7 @@ REMEDIES: Mapping[str, str] = {
     "invalid_spec": "Operator: correct the template; the message has the runtime's words. Then replay.",
     "exited_at_start": "Operator: run the image by hand with the template's command; the message has its last words.",
     "image_not_found": "User: ask for another image. Operator: correct the template, or push the image; then replay.",
-    "image_pull_denied": "Operator: check the image's name, or log the runtime in to the registry; then replay.",
+    "image_pull_denied": "Operator: check the image's name, or pull the image onto the engine by hand; then replay.",
     "image_pull_failed": "Operator: check the registry and the way to it; then replay.",
     "port_taken": "User: leave the host port out. Operator: free it; then replay.",
     "runtime_busy": "Operator: see what else works on the environment; then replay.",

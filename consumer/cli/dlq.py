@@ -134,8 +134,8 @@ def _show(stored: StoredLetter) -> None:
         "replayed from": summary.replayed_from,
         "replayable": "yes" if summary.replayable else f"no: {stored.problem}",
     }
-    facts |= {f"header {name}": readable(value) for name, value in _headers(stored)}
-    for name, fact in facts.items():
+    headers = [(f"header {name}", readable(value)) for name, value in _headers(stored)]
+    for name, fact in [*facts.items(), *headers]:
         out.print(cell(f"{name}:", "dim"), cell(fact), soft_wrap=True)
     payload = stored.message.value
     if payload is None:

@@ -106,7 +106,8 @@ class Reader:
 
     def _go_to(self, positions: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Assign only these partitions, so that no others are fetched, and begin at these offsets."""
-        self._consumer.assign(list(positions))
+        if positions:  # a consumer of nothing does not stop
+            self._consumer.assign(list(positions))
         for tp, offset in positions.items():
             self._consumer.seek(tp, offset)
         return positions

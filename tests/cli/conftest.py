@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from typer.testing import CliRunner, Result
 
+from consumer.cli import console
 from consumer.cli.main import app
 from consumer.settings import Settings
 from tests.services import KafkaBroker
@@ -42,6 +43,12 @@ def invoke() -> Invoke:
         return result
 
     return run
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands believe that they write to a terminal."""
+    monkeypatch.setattr(console.out, "_force_terminal", True)
 
 
 @pytest.fixture

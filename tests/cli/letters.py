@@ -30,5 +30,6 @@ def letter(topic: str, value: bytes | None, key: bytes | None = None, **changes:
 
 def put(topics: Kafka, names: Names, *letters: Message) -> list[str]:
     """Publish dead letters; returns their places as `dlq` names them."""
-    placed = topics.publish(names.dead_letters, letters)
+    # One by one: those published together are acknowledged in any order.
+    placed = [message for each in letters for message in topics.publish(names.dead_letters, [each])]
     return [f"{message.partition}:{message.offset}" for message in placed]

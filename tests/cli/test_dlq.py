@@ -3,6 +3,8 @@
 import json
 from datetime import timedelta
 
+import pytest
+
 from consumer.cli.console import Exit
 from tests.cli.conftest import Invoke
 from tests.cli.letters import FAILED_AT, letter, put
@@ -15,6 +17,15 @@ def test_the_list_says_where_when_why_and_from_where(invoke: Invoke, topics: Kaf
     done = invoke("dlq", "list")
     assert done.stdout == (f"{place}  2026-03-02 08:00:01Z  {names.inbound}/2/7  not_json  k  2.0 KiB  [red]No .\n")
     assert (done.exit_code, done.stderr) == (Exit.OK, "")
+
+
+@pytest.mark.usefixtures("terminal")
+def test_on_a_terminal_it_is_a_table_without_anybodys_markup(invoke: Invoke, topics: Kafka, names: Names) -> None:
+    (place,) = put(topics, names, letter(names.inbound, b"{", b"[red]", error_message="\x1b[2J[/]"))
+    for command in (["list"], ["show", place]):
+        done = invoke("dlq", *command)
+        assert "[red]" in done.stdout
+        assert "\x1b[2J" not in done.stdout
 
 
 def test_the_list_in_json(invoke: Invoke, topics: Kafka, names: Names) -> None:
@@ -121,6 +132,6 @@ def test_a_place_is_two_numbers(invoke: Invoke) -> None:
 
 
 def test_more_letters_than_one_fetch_brings_are_all_seen(invoke: Invoke, topics: Kafka, names: Names) -> None:
-    put(topics, names, *(letter(names.inbound, b"x" * 10_000, str(n).encode()) for n in range(700)))
+    topics.publish(names.dead_letters, (letter(names.inbound, b"x" * 10_000, str(n).encode()) for n in range(700)))
     done = invoke("dlq", "list", "--limit", 1000)
     assert len({line.split("  ")[4] for line in done.stdout.splitlines()}) == 700

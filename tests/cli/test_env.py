@@ -145,6 +145,14 @@ def test_a_runtime_that_does_not_answer_hides_no_other(invoke: Invoke, runtimes:
     assert "error missing: Not installed." in done.stderr
 
 
+@pytest.mark.usefixtures("no_kafka", "terminal")
+def test_on_a_terminal_it_is_a_table_without_anybodys_markup(invoke: Invoke, runtimes: Runtimes) -> None:
+    run(runtimes["memory"], "1841", User("77", "[red]\x1b[2J"))
+    done = invoke("env", "list")
+    assert "[red]" in done.stdout
+    assert "\x1b[2J" not in done.stdout
+
+
 @pytest.mark.usefixtures("no_kafka")
 def test_a_runtime_that_hangs_is_given_up(invoke: Invoke, runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(env, "_PATIENCE", 0.2)

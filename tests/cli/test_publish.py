@@ -54,6 +54,13 @@ def test_a_dry_run_says_what_would_be_published_without_kafka(
     assert "2 records would be published to reservation-events" in done.stderr
 
 
+@pytest.mark.usefixtures("terminal")
+def test_on_a_terminal_it_has_colours(invoke: Invoke) -> None:
+    done = invoke("publish", "-", "--dry-run", stdin=START)
+    assert "\x1b[" in done.stdout
+    assert "1841" in done.stdout
+
+
 def test_a_batch_of_several_reservations_has_no_key_and_says_so(invoke: Invoke) -> None:
     done = invoke("publish", SAMPLES / "batch_start.json", "--dry-run", "--json")
     assert json.loads(done.stdout)["key"] is None

@@ -86,6 +86,14 @@ def test_a_dry_run_changes_nothing(invoke: Invoke, topics: Kafka, names: Names) 
     assert topics.count(names.inbound) == 0
 
 
+@pytest.mark.usefixtures("terminal")
+def test_on_a_terminal_nobodys_markup_counts(invoke: Invoke, topics: Kafka, names: Names) -> None:
+    put(topics, names, letter("[/red]\x1b[2J", b"{", b"k"))
+    done = invoke("dlq", "replay", "--all", "--dry-run")
+    assert "has no topic [/red]" in done.stdout
+    assert "\x1b[2J" not in done.stdout
+
+
 def test_what_cannot_be_replayed_is_told_and_the_rest_is_replayed(invoke: Invoke, topics: Kafka, names: Names) -> None:
     put(
         topics,

@@ -98,16 +98,18 @@ class ContainerNode:
         engine = {"environment": {**os.environ, "DOCKER_HOST": running_engine()}}
         self._container = DockerContainer(_IMAGE, engine, env=environment)
         self._container.with_bind_ports(9092, self._port)
+        self._created = False
         self.bootstrap_servers = f"127.0.0.1:{self._port}"
 
     def kill(self, node: int) -> None:
         self._wrapped().kill()
 
     def start(self, node: int) -> None:
-        if self._container.get_wrapped_container() is None:
-            self._container.start()
-        else:
+        if self._created:
             self._wrapped().start()
+        else:
+            self._container.start()
+            self._created = True
         deadline = time.monotonic() + _START_SECONDS
         while not knows_members(self._port, {self._port}):
             self._wrapped().reload()
@@ -116,8 +118,7 @@ class ContainerNode:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        if self._container.get_wrapped_container() is not None:
-            self._container.stop(force=True, delete_volume=True)
+        self._container.stop(force=True, delete_volume=True)
 
     def _wrapped(self) -> Any:  # testcontainers and the Docker SDK ship no type information for it
         return self._container.get_wrapped_container()
