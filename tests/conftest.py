@@ -7,11 +7,21 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+import structlog
 
 from tests import blocking
 
 if TYPE_CHECKING:  # loading the Docker SDK takes longer than most unit tests
     from tests.services import DockerEngine, KafkaBroker, Registry, ServiceMissing
+
+# structlog's own default draws tracebacks with all locals, which takes so long that it counts as blocking the loop.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+    ]
+)
 
 _SERVICE_OF_FIXTURE = {"kafka": "kafka", "start_kafka": "kafka", "docker_engine": "docker", "registry": "registry"}
 _IN_CI = os.environ.get("CI") == "true"

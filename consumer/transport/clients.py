@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from consumer.transport.connection import Connection, TransportError
+from consumer.transport.stopping import stop_client
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ async def running(kind: Callable[..., Any], connection: Connection, **options: A
     except KafkaError as error:
         raise TransportError(f"Kafka at {connection.bootstrap_servers} refused: {error}") from error
     finally:
-        await _stop(client)
+        await stop_client(client, _STOPPING)
 
 
 async def partitions_of(connection: Connection, topic: str) -> frozenset[int]:
@@ -90,14 +91,6 @@ async def _start(client: Any, connection: Connection) -> None:
             raise no_answer(connection, "; ".join(complaints)) from error
         except ValueError as error:  # addresses are parsed only now
             raise TransportError(f"KAFKA_BOOTSTRAP_SERVERS {connection.bootstrap_servers}: {error}") from error
-
-
-async def _stop(client: Any) -> None:
-    try:
-        async with asyncio.timeout(_STOPPING):
-            await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
-    except (KafkaError, TimeoutError):
-        pass  # it was asked to; whatever it still waits for, nobody else does
 
 
 @contextmanager

@@ -55,10 +55,8 @@ def test_a_dry_run_says_what_would_be_published_without_kafka(
 
 
 @pytest.mark.usefixtures("terminal")
-def test_on_a_terminal_it_has_colours(invoke: Invoke) -> None:
-    done = invoke("publish", "-", "--dry-run", stdin=START)
-    assert "\x1b[" in done.stdout
-    assert "1841" in done.stdout
+def test_on_a_terminal_nobodys_markup_counts(invoke: Invoke) -> None:
+    assert "  [/red]:b:  " in invoke("publish", "-", "--dry-run", "--key", "[/red]:b:", stdin=START).stdout
 
 
 def test_a_batch_of_several_reservations_has_no_key_and_says_so(invoke: Invoke) -> None:

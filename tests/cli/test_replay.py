@@ -1,14 +1,17 @@
 """A replay puts the original record back, to the byte, once for each time it is asked for, and says what it did."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 
 from consumer.cli import replay
 from consumer.cli.console import Exit
+from consumer.transport import publisher
 from tests.cli.conftest import Invoke
 from tests.cli.letters import STUB, letter, put
+from tests.services import KafkaBroker
 from tests.support.kafka import Headers, Kafka, Message, Names
 
 HEADERS: Headers = (("traceparent", b"00-x"), ("x", b"1"), ("x", b"\xff"), ("empty", b""), ("null", None))
@@ -187,3 +190,30 @@ def test_what_comes_after_the_question_is_not_part_of_the_answer(
     monkeypatch.setattr(replay.typer, "confirm", answer)
     invoke("dlq", "replay", "--all")
     assert [m.value for m in topics.read(names.inbound)] == [b"asked"]
+
+
+@pytest.mark.kafka
+def test_a_kafka_that_dies_half_way_ends_it_with_what_was_done(
+    invoke: Invoke, names: Names, start_kafka: Callable[..., KafkaBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = start_kafka()
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+    monkeypatch.setattr(publisher, "PATIENCE", 1.0)
+    put_back, tried = replay.put_back, 0
+
+    async def and_then_kill(*arguments: Any) -> tuple[str, int, int]:
+        nonlocal tried
+        tried += 1
+        if tried == 2:
+            broker.kill()
+        return await put_back(*arguments)
+
+    monkeypatch.setattr(replay, "put_back", and_then_kill)
+    with Kafka(broker.bootstrap_servers) as topics:
+        topics.create(*names.topics, partitions=1)
+        put(topics, names, *(letter(names.inbound, b"{", b"k", partition=0) for _ in range(3)))
+        done = invoke("dlq", "replay", "--all", "--yes")
+    assert done.exit_code == Exit.FAILED
+    assert [line.split("  ")[:2] for line in done.stdout.splitlines()] == [["0:0", "replayed"], ["0:1", "failed"]]
+    assert "Kafka no longer answers; the dead letters after this one were not tried." in done.stderr
+    assert "1 replayed, 1 failed" in done.stderr

@@ -1,0 +1,22 @@
+"""The design's invariants, under hundreds of random stories.
+
+MOORAGE_SIMULATION_SEEDS says how many (300 when unset); a seed that fails is in its test's name, with its story.
+"""
+
+import os
+
+import pytest
+
+from tests.dispatch.simulation import Simulation
+
+SEEDS = int(os.environ.get("MOORAGE_SIMULATION_SEEDS", "300"))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_nothing_is_lost_out_of_order_blocked_or_beyond_its_bounds(seed: int) -> None:
+    simulation = Simulation(seed)
+    try:
+        await simulation.run()
+    finally:
+        print(f"seed {seed}", *simulation.story[-100:], sep="\n")  # noqa: T201 - shown when the test fails
+    assert simulation.problems == []
