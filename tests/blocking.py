@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from types import FrameType
 
 LIMIT_SECONDS = 0.5
 _TICK_SECONDS = 0.05
+_NOTHING_SECONDS = 0.001
 _OUR_PACKAGES = tuple(f"{Path(__file__).parents[1] / package}/" for package in ("consumer", "schemas"))
 
 
@@ -19,8 +21,9 @@ def watch(ours: tuple[str, ...] = _OUR_PACKAGES) -> Iterator[list[str]]:
     """Collect a description of every call into code of ours that kept an event loop of this thread waiting too long.
 
     `ours` are beginnings of the paths of our source files.
-    Time is counted in ticks of a watching thread, so a machine that gives the whole process no time for a while makes
-    nobody look blocked. Loops that are not asyncio's own (uvloop's) are not seen.
+    Time is counted in ticks of a watching thread: a tick in which this thread computed counts for what it computed,
+    so that a machine busy with other things makes nobody look blocked; one in which it did nothing counts whole.
+    Loops that are not asyncio's own (uvloop's) are not seen.
     """
     found: list[str] = []
     done = threading.Event()
@@ -35,14 +38,28 @@ def watch(ours: tuple[str, ...] = _OUR_PACKAGES) -> Iterator[list[str]]:
 
 
 def _watch(thread: int, ours: tuple[str, ...], done: threading.Event, found: list[str]) -> None:
-    seen, ticks = None, 0
+    seen, held, computed = None, 0.0, _computed(thread)
     while not done.wait(_TICK_SECONDS):
         now = _call_of_ours(sys._current_frames().get(thread), ours)
-        ticks = ticks + 1 if now and seen and all(a is b for a, b in zip(now, seen, strict=True)) else 0
+        before, computed = computed, _computed(thread)
+        if now and seen and all(a is b for a, b in zip(now, seen, strict=True)):
+            reported = held >= LIMIT_SECONDS
+            held += computed - before if computed - before > _NOTHING_SECONDS else _TICK_SECONDS
+            if held >= LIMIT_SECONDS and not reported:
+                stack = traceback.extract_stack(sys._current_frames().get(thread))
+                calls = [call for call in stack if call.filename.startswith(ours)] + stack[-1:]
+                lines = "".join(traceback.format_list(calls))
+                found.append(f"the event loop waits for more than {LIMIT_SECONDS:g} s for:\n{lines}")
+        else:
+            held = 0.0
         seen = now
-        if ticks == round(LIMIT_SECONDS / _TICK_SECONDS):
-            stack = "".join(traceback.format_stack(sys._current_frames().get(thread), limit=12))
-            found.append(f"the event loop waits for more than {LIMIT_SECONDS:g} s for:\n{stack}")
+
+
+def _computed(thread: int) -> float:
+    """Seconds for which this thread had a processor; always 0 on systems that do not tell."""
+    if sys.platform != "linux":
+        return 0.0
+    return time.clock_gettime(time.pthread_getcpuclockid(thread))
 
 
 def _call_of_ours(frame: FrameType | None, ours: tuple[str, ...]) -> tuple[FrameType, FrameType] | None:

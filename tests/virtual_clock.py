@@ -36,6 +36,10 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """What asyncio would only log, such as an error in a callback, ends the run: nobody reads a test's log."""
+        raise RuntimeError(context["message"]) from context.get("exception")
+
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run` under a virtual clock."""

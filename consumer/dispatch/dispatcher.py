@@ -243,7 +243,7 @@ class Dispatcher(Generic[T, P]):
         self._workers.discard(worker)
         if not worker.cancelled() and worker.exception() is not None:
             self._closing = True
-        # A worker that was cancelled with its stale work must not take a wake-up with it.
+        # A worker that was cancelled on its way to new work must not take the wake-up with it.
         self._waking = False
         if self._ready.has_runnable():
             self._wake()

@@ -35,7 +35,9 @@ async def running(kind: Callable[..., Any], connection: Connection, **options: A
     except KafkaError as error:
         raise TransportError(f"Kafka at {connection.bootstrap_servers} refused: {error}") from error
     finally:
-        await stop_client(client, _STOPPING)
+        if await stop_client(client, _STOPPING) is not None:
+            # A client that was cut off while it stopped leaves its connections open.
+            await stop_client(getattr(client, "_client", None) or client.client, _STOPPING)
 
 
 async def partitions_of(connection: Connection, topic: str) -> frozenset[int]:

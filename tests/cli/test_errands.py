@@ -67,11 +67,12 @@ async def test_what_is_there_ends_where_the_topic_ended_on_entering(
 async def test_a_topic_that_appears_soon_is_waited_for(connection: Connection, topics: Kafka, names: Names) -> None:
     topic = f"late-{names.unique}"
     try:
-        reading = asyncio.create_task(anext(read_topic(connection, topic, follow=True)))
-        await asyncio.sleep(0.5)
-        await asyncio.to_thread(topics.create, topic, partitions=1)
-        await asyncio.to_thread(topics.publish, topic, [Message(b"v")])
-        assert (await reading).value == b"v"
+        async with aclosing(read_topic(connection, topic, follow=True)) as messages:
+            reading = asyncio.create_task(anext(messages))
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(topics.create, topic, partitions=1)
+            await asyncio.to_thread(topics.publish, topic, [Message(b"v")])
+            assert (await reading).value == b"v"
     finally:
         topics.forget(topic)
 

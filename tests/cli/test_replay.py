@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+import typer
 
 from consumer.cli import replay
 from consumer.cli.console import Exit
 from consumer.transport import publisher
+from consumer.transport.deadletters import replay as put_back
 from tests.cli.conftest import Invoke
 from tests.cli.letters import STUB, letter, put
 from tests.services import KafkaBroker
@@ -187,7 +189,7 @@ def test_what_comes_after_the_question_is_not_part_of_the_answer(
         )
         return True
 
-    monkeypatch.setattr(replay.typer, "confirm", answer)
+    monkeypatch.setattr(typer, "confirm", answer)
     invoke("dlq", "replay", "--all")
     assert [m.value for m in topics.read(names.inbound)] == [b"asked"]
 
@@ -199,7 +201,7 @@ def test_a_kafka_that_dies_half_way_ends_it_with_what_was_done(
     broker = start_kafka()
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
     monkeypatch.setattr(publisher, "PATIENCE", 1.0)
-    put_back, tried = replay.put_back, 0
+    tried = 0
 
     async def and_then_kill(*arguments: Any) -> tuple[str, int, int]:
         nonlocal tried

@@ -19,7 +19,7 @@ from tests.support.payloads import Booking, ping
 from tests.support.service import DoubleService
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(150)]
 
 PROVISIONED = ("EVENT_START", "provisioned", None)
 RELEASED = ("EVENT_END", "released", None)
@@ -100,7 +100,7 @@ def test_a_broker_that_goes_and_comes_back_costs_nothing(mortal: KafkaBroker, tm
             eventually(lambda: stage.arrivals("1841"), what="it is being provisioned")
             mortal.kill()
             stage.let_go("1841")
-            assert service.stop(seconds=40) == 3
+            assert service.stop() == 3
         mortal.start_node()
         with ours.service("second", kind=DoubleService) as service:
             ours.settle()
@@ -142,7 +142,7 @@ def test_a_broker_that_dies_while_state_is_restored_does_not_keep_the_service_fr
             service.wait_for("partitions_assigned")
             mortal.kill()
             service.terminate()
-            assert service.exit_code(seconds=40) in (0, 3)
+            assert service.exit_code() in (0, 3)
             assert "Traceback" not in service.output()
         finally:
             service.kill()
@@ -166,7 +166,7 @@ async def test_an_outage_longer_than_the_producers_patience_loses_and_repeats_no
         await asyncio.to_thread(mortal.start_node)
         async with asyncio.timeout(40):
             await asyncio.gather(*acked)
-        assert outbox.healthy
+        assert outbox.unacknowledged == 0
         sending.cancel()
         await asyncio.wait([sending])
         lies = [int((message.key or b"").decode()) for message in await asyncio.to_thread(kafka.read, names.outbound)]

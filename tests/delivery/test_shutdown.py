@@ -12,7 +12,7 @@ from tests.support.payloads import Booking
 from tests.support.service import DoubleService
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(150)]
 
 
 def start_of(*reservations: str) -> list[Message]:
@@ -89,7 +89,7 @@ def test_a_second_signal_ends_it_at_once_and_says_what_was_left(ours: Installati
         service.terminate()
         service.wait_for("draining")
         service.terminate()
-        assert service.exit_code(seconds=5) == 4
+        assert service.exit_code(seconds=15) == 4
         (left,) = [line for line in service.output().splitlines() if line.startswith("  ")]
     assert left.split()[:2] == ["1841", "running"]
     assert f"{ours.names.inbound}/" in left

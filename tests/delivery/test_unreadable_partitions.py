@@ -13,7 +13,7 @@ from tests.support.payloads import Booking
 from tests.support.service import DoubleService
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(150)]
 
 
 class Latin1(str):

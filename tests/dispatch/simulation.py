@@ -299,4 +299,5 @@ class Simulation:
         self.expect(self.dispatcher._budget.bytes == 0, f"{self.dispatcher._budget.bytes} bytes never given back")
         closed = [ledger for ledger in self.owned.values() if not self.dispatcher.has_room(ledger.assignment)]
         leaving = [ledger for ledger in closed if ledger.assignment in self.leaving]
+        self.expect(not self.dispatcher._draining, f"{self.dispatcher._draining} are remembered for ever")
         self.expect(closed == leaving, f"no room for {closed}")

@@ -85,9 +85,10 @@ async def test_a_single_record_above_the_bound_is_handled_alone() -> None:
         assert stage.dispatcher.has_room(assignment)
 
 
-async def test_waiting_for_room_ends_when_a_door_opens() -> None:
+@pytest.mark.parametrize("door", ["max_records", "max_records_per_partition"])
+async def test_waiting_for_room_ends_when_a_door_opens(door: str) -> None:
     assignment = partition()
-    async with scene(max_records=10) as stage:
+    async with scene(**(UNBOUNDED | {door: 10})) as stage:
         admit_ten(stage, assignment)
         await stage.dispatcher.wait_for_room(100)
         assert (now(), stage.dispatcher.has_room(assignment)) == (3, True)

@@ -72,6 +72,22 @@ async def test_a_worker_whose_handler_swallowed_a_cancellation_is_replaced() -> 
         assert stage.happened() == ["stubborn", "other"]
 
 
+@pytest.mark.parametrize("woken", [False, True], ids=["idle", "on its way to new work"])
+async def test_a_worker_that_somebody_else_cancels_takes_no_work_with_it(woken: bool) -> None:
+    async with scene(concurrency=1) as stage:
+        stage.admit(partition(), "a", "first")
+        await asyncio.sleep(1)
+        (worker,) = (task for task in asyncio.all_tasks() if task.get_name().startswith("lane-worker"))
+        if woken:
+            stage.admit(partition(), "b", "second")
+            worker.cancel()
+        else:
+            worker.cancel()
+            stage.admit(partition(), "b", "second")
+        await stage.settle()
+        assert stage.happened() == ["first", "second"]
+
+
 async def test_publications_acknowledged_after_the_end_still_count() -> None:
     assignment = partition()
     async with scene() as stage:

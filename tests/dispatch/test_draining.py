@@ -94,12 +94,14 @@ async def test_a_key_of_two_partitions_loses_only_what_is_left() -> None:
         stage.admit(leaving, "a", Job("waiting", endings=(Retry(60),)))
         stage.admit(staying, "a", "staying 1")
         stage.admit(leaving, "a", "must not overtake")
-        stage.admit(staying, "a", "staying 2")
+        stage.admit(staying, "a", Job("staying 2", takes=1))
+        stage.admit(leaving, "a", "nor this")
         await asyncio.sleep(1)
         assert not await stage.dispatcher.drain([leaving], 60)
+        stage.admit(staying, "a", "staying 3")
         await stage.settle()
-        assert stage.times() == {"waiting": 0, "staying 1": 1, "staying 2": 1}
-        assert staying.watermark.position == 2
+        assert stage.times() == {"waiting": 0, "staying 1": 1, "staying 2": 1, "staying 3": 2}
+        assert staying.watermark.position == 3
 
 
 @pytest.mark.parametrize("parked_first", [True, False])
@@ -208,6 +210,17 @@ async def test_stale_work_behind_a_running_handler_goes_without_a_slot() -> None
         await asyncio.sleep(15)
         assert [each.key for each in stage.dispatcher.unfinished()] == ["b"]
         assert (stage.dispatcher.outstanding, leaving.outstanding) == (1, 0)
+
+
+async def test_stale_work_gives_back_the_slot_of_its_group() -> None:
+    before, after = partition(epoch=1), partition(epoch=2)
+    async with scene(concurrency=2, per_group=(("docker", 1),), group_of=lambda work: "docker") as stage:
+        stage.admit(before, "a", Job("endless", takes=1e9))
+        stage.admit(before, "b", "ready")
+        await stage.dispatcher.drain([before], 1)
+        stage.admit(after, "c", "new")
+        await stage.settle()
+        assert stage.happened() == ["endless", "new"]
 
 
 async def test_two_drains_at_once_do_not_disturb_each_other() -> None:

@@ -1,6 +1,6 @@
 """The design's invariants, under hundreds of random stories.
 
-MOORAGE_SIMULATION_SEEDS says how many (300 when unset); a seed that fails is in its test's name, with its story.
+MOORAGE_SIMULATION_SEEDS says how many (200 when unset); a seed that fails is in its test's name, with its story.
 """
 
 import os
@@ -9,7 +9,7 @@ import pytest
 
 from tests.dispatch.simulation import Simulation
 
-SEEDS = int(os.environ.get("MOORAGE_SIMULATION_SEEDS", "300"))
+SEEDS = int(os.environ.get("MOORAGE_SIMULATION_SEEDS", "200"))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

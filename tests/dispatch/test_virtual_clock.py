@@ -47,6 +47,16 @@ def test_waiting_for_what_never_happens_is_an_error() -> None:
         run(wait_for_ever())
 
 
+def test_an_error_in_a_callback_is_not_only_logged() -> None:
+    async def call_and_wait() -> None:
+        asyncio.get_running_loop().call_later(1, {}.__getitem__, "missing")
+        await asyncio.sleep(2)
+
+    with pytest.raises(RuntimeError) as raised:
+        run(call_and_wait())
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
 async def test_a_thread_is_waited_for() -> None:
     done = asyncio.Event()
     threading.Timer(0.05, asyncio.get_running_loop().call_soon_threadsafe, [done.set]).start()

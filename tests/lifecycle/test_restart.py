@@ -12,7 +12,7 @@ from tests.support.kafka import Message
 from tests.support.payloads import Booking
 from tests.support.service import DoubleService
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(150)]
 
 ENDED_ALREADY = ("EVENT_START", "skipped", "already_ended")
 PROVISIONED = ("EVENT_START", "provisioned", None)

@@ -31,6 +31,16 @@ def test_a_call_that_blocks_the_loop_is_blamed_once() -> None:
     assert "in sleeper" in blamed
 
 
+def test_a_computation_that_blocks_the_loop_is_blamed_once() -> None:
+    async def thinker() -> None:
+        until = time.thread_time() + 1
+        while time.thread_time() < until:
+            pass
+
+    (blamed,) = what_is_blamed(thinker)
+    assert "in thinker" in blamed
+
+
 def test_waiting_without_blocking_is_fine() -> None:
     async def sleeper() -> None:
         await asyncio.sleep(0.9)

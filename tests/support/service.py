@@ -70,7 +70,7 @@ class Service:
                     found.append(event)
         return found
 
-    def wait_for(self, name: str, *, times: int = 1, seconds: float = 40.0) -> dict[str, Any]:
+    def wait_for(self, name: str, *, times: int = 1, seconds: float = 60.0) -> dict[str, Any]:
         """The event of this name that was logged as the `times`-th."""
 
         def look() -> list[dict[str, Any]]:
@@ -90,14 +90,14 @@ class Service:
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
-    def exit_code(self, seconds: float = 30.0) -> int:
+    def exit_code(self, seconds: float = 50.0) -> int:
         """How it ended."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} still runs after {seconds:g} s:\n{self.tail()}") from None
 
-    def stop(self, seconds: float = 30.0) -> int:
+    def stop(self, seconds: float = 50.0) -> int:
         """Ask it to stop in good order; its exit code."""
         self.terminate()
         return self.exit_code(seconds)

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], *, what: str, seconds: float = 30.0, every: float = 0.05) -> T:
+def eventually(look: Callable[[], T], *, what: str, seconds: float = 60.0, every: float = 0.05) -> T:
     """The first true value that `look` returns. Fails the test when there was none for `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
