@@ -66,6 +66,7 @@ class Settings(BaseSettings):
         "MOORAGE_INSTANCE",
         "default",
         "Name of this installation; installations with different names never touch each other's environments.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
     )
     max_record_bytes: int = _env(
         "MOORAGE_MAX_RECORD_BYTES", 262_144, "Larger records go to the dead-letter topic unparsed.", ge=1024

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from consumer.app import ConfigurationError
 from consumer.catalog.errors import CatalogError
@@ -48,7 +49,7 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         for mistake in error.errors():
             where = ".".join(str(part) for part in mistake["loc"]) or "settings"
-            err.print(f"[red]error[/] {where}: {mistake['msg']}", soft_wrap=True)
+            err.print(f"[red]error[/] {escape(where)}: {escape(mistake['msg'])}", soft_wrap=True, emoji=False)
         raise typer.Exit(Exit.USAGE) from error
     return settings
 
@@ -66,7 +67,7 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
 
 
 def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
-    err.print(f"[red]error[/] {message}", soft_wrap=True)
+    err.print(f"[red]error[/] {escape(message)}", soft_wrap=True, emoji=False)
     raise typer.Exit(code)
 
 

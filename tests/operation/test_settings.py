@@ -36,6 +36,7 @@ def test_lists_and_pairs_are_written_with_commas(monkeypatch: pytest.MonkeyPatch
         ("MOORAGE_TOPICS", " , ", "MOORAGE_TOPICS names no topic"),
         ("MOORAGE_CONCURRENCY", "0", "greater than or equal to 1"),
         ("CONTAINER_RUNTIME", "dokcer", "process"),
+        ("MOORAGE_INSTANCE", "a b", "should match pattern"),
         ("MOORAGE_DRAIN_TIMEOUT", "59", "Use 45 or less"),
     ],
 )
