@@ -199,6 +199,9 @@ class Outbox:
             )
             try:
                 await producer.start()
+            except asyncio.CancelledError:
+                await stop_client(producer, _STOPPING)
+                raise
             except KafkaError as error:
                 await stop_client(producer, _STOPPING)
                 attempt += 1

@@ -4,15 +4,15 @@ import asyncio
 
 import pytest
 
-from consumer.dispatch import Done, Retry
-from tests.dispatch.scene import Ack, Job, Scene, now, partition, scene
+from consumer.dispatch import Assignment, Done, Retry
+from tests.dispatch.scene import Ack, Ending, Job, Scene, now, partition, scene
 
 UNBOUNDED = {"max_records": 10**9, "max_bytes": 10**9, "max_records_per_partition": 10**9}
 
 
-def admit_ten(stage: Scene, assignment, **options) -> None:
+def admit_ten(stage: Scene, assignment: Assignment, *, size: int = 0) -> None:
     """Ten jobs of one key that end after 1, 2, ... 10 seconds."""
-    stage.admit(assignment, assignment, *(Job(str(number), takes=1) for number in range(10)), **options)
+    stage.admit(assignment, assignment, *(Job(str(number), takes=1) for number in range(10)), size=size)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ async def test_every_part_of_a_record_counts() -> None:
 
 
 @pytest.mark.parametrize("ending", [Done((Ack(10),)), Retry(10)], ids=["publishing", "waiting"])
-async def test_work_counts_until_it_is_done_and_not_only_while_it_runs(ending) -> None:
+async def test_work_counts_until_it_is_done_and_not_only_while_it_runs(ending: Ending) -> None:
     assignment = partition()
     async with scene(**(UNBOUNDED | {"max_records": 1})) as stage:
         stage.admit(assignment, "a", Job("one", endings=(ending, Done())))

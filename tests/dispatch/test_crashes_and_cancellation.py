@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from consumer.dispatch import Assignment, Dispatcher, Done, Retry, Verdict, Work
-from tests.dispatch.scene import Ack, Job, Scene, now, partition, scene
+from tests.dispatch.scene import Ack, Ending, Job, Scene, now, partition, scene
 
 
-async def work_in_every_stage(stage: Scene, assignment: Assignment, **running) -> None:
+async def work_in_every_stage(stage: Scene, assignment: Assignment, **running: Any) -> None:
     stage.admit(assignment, "a", Job("parked", endings=(Retry(60), Done())), "queued")
     stage.admit(assignment, "b", Job("publishing", endings=(Done((Ack(60),)),)))
     stage.admit(assignment, "c", Job("running", takes=1e9, **running))
@@ -51,7 +51,7 @@ async def test_leaving_waits_for_handlers_to_clean_up() -> None:
 @pytest.mark.parametrize(
     "ending", [Done(), Done((Ack(1),)), Retry(1), OSError()], ids=["done", "publishing", "retry", "raised"]
 )
-async def test_a_handler_that_swallows_its_cancellation_cannot_keep_the_dispatcher_from_ending(ending) -> None:
+async def test_a_handler_that_swallows_its_cancellation_cannot_keep_the_dispatcher_from_ending(ending: Ending) -> None:
     async with scene(concurrency=1) as stage:
         await work_in_every_stage(stage, partition(), when_cancelled=ending)
     assert now() == 1

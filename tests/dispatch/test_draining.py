@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from consumer.dispatch import Assignment, Done, Retry
-from tests.dispatch.scene import Ack, Job, Scene, now, partition, scene
+from tests.dispatch.scene import Ack, Ending, Job, Scene, now, partition, scene
 
 PUBLISHED_AT_5 = Done((Ack(5),))
 
@@ -177,7 +177,7 @@ async def test_a_partition_that_comes_back_waits_for_the_stale_handler_of_the_sa
 @pytest.mark.parametrize(
     "ending", [Done(), PUBLISHED_AT_5, Retry(1), OSError()], ids=["done", "publishing", "retry", "raised"]
 )
-async def test_what_a_stale_handler_says_changes_nothing(ending) -> None:
+async def test_what_a_stale_handler_says_changes_nothing(ending: Ending) -> None:
     before, after = partition(epoch=1), partition(epoch=2)
     async with scene(concurrency=1) as stage:
         stage.admit(before, "a", Job("stale", takes=1e9, cleanup=60, when_cancelled=ending))

@@ -24,7 +24,7 @@ policies = st.builds(
 
 
 @given(policies, st.integers(1, 10_000), times, st.none() | times)
-def test_a_wait_keeps_every_bound(policy, attempt, elapsed, wish) -> None:
+def test_a_wait_keeps_every_bound(policy: RetryPolicy, attempt: int, elapsed: float, wish: float | None) -> None:
     wait = policy.delay(attempt, elapsed, wish)
     if wait is None:
         longest = max(policy.max_delay, wish or 0.0)
@@ -37,7 +37,7 @@ def test_a_wait_keeps_every_bound(policy, attempt, elapsed, wish) -> None:
 
 
 @given(st.integers(1, 2**31))
-def test_however_often_it_failed_the_wait_can_be_computed(attempt) -> None:
+def test_however_often_it_failed_the_wait_can_be_computed(attempt: int) -> None:
     policy = RetryPolicy(max_attempts=2**32, max_elapsed=math.inf)
     assert 0 <= policy.delay(attempt, 0.0) <= policy.max_delay
 

@@ -1,6 +1,7 @@
 """What may be committed: never past anything that is not done."""
 
 import asyncio
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,7 +77,9 @@ def test_an_offset_that_came_twice_does_not_hold_the_position_for_ever() -> None
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1)), max_size=60), st.randoms(use_true_random=False))
-def test_it_agrees_with_the_definition_whatever_the_gaps_and_the_order(steps, random) -> None:
+def test_it_agrees_with_the_definition_whatever_the_gaps_and_the_order(
+    steps: list[tuple[int, float]], random: Random
+) -> None:
     watermark, model, offset = Watermark(), NaiveWatermark(), -1
     for gap, done_share in steps:
         offset += gap
