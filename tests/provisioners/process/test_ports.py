@@ -1,5 +1,7 @@
 """Ports of the process runtime: bound before the program starts, and handed to it."""
 
+import asyncio
+import contextlib
 import socket
 import sys
 from typing import Any
@@ -70,7 +72,7 @@ async def test_one_that_lost_its_port_gets_another(harness: ProcessHarness) -> N
     await harness.stop(made)
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", made.access.ports[0].host_port))
+        await bind_when_free(taken, made.access.ports[0].host_port)
         taken.listen()
 
         again = await provisioner.ensure(spec, ignore)
@@ -89,3 +91,12 @@ async def test_another_bind_and_public_host(harness: ProcessHarness) -> None:
     assert made.access.url == f"http://moorage.example.org:{port}"
     assert "r-1" in await fetch(f"http://[::1]:{port}")
     await provisioner.close()
+
+
+async def bind_when_free(taken: socket.socket, port: int) -> None:
+    """Take the port as soon as the process that ended has let go of it."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(OSError):
+                return taken.bind(("127.0.0.1", port))
+            await asyncio.sleep(0.05)
