@@ -5,8 +5,12 @@ python -m benchmarks --quick      everything with fewer records and once, a few 
 python -m benchmarks dispatch     ordered concurrency beside other consumers
 python -m benchmarks cold-read    the whole service reading what leads to nothing, beside a loop that only reads
 python -m benchmarks memory       what a record in flight costs
+python -m benchmarks restore      reading what is remembered of a million reservations, beside a loop that only reads
+python -m benchmarks timers       arming and ringing a million timers
+python -m benchmarks environments creating and removing containers on a real engine, beside a bare client
 
-Kafka is the one that KAFKA_BOOTSTRAP_SERVERS names, or one that is started and ended again. Results go to
+Kafka is the one that KAFKA_BOOTSTRAP_SERVERS names, or one that is started and ended again; so is the Docker Engine,
+which DOCKER_HOST names. Results go to
 benchmarks/results/; how they are measured stands in docs/benchmarks.md.
 """
 
@@ -14,11 +18,18 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable
 
-from benchmarks import cold_read, dispatch, memory
+from benchmarks import cold_read, dispatch, environments, memory, restore, timers
 from benchmarks.entrants import ENTRANTS
 from benchmarks.workloads import WORKLOADS
 
-_COMMANDS = {"dispatch": dispatch.run, "cold-read": cold_read.run, "memory": memory.run}
+_COMMANDS = {
+    "dispatch": dispatch.run,
+    "cold-read": cold_read.run,
+    "memory": memory.run,
+    "restore": restore.run,
+    "timers": timers.run,
+    "environments": environments.run,
+}
 
 
 def main() -> None:
@@ -28,6 +39,9 @@ def main() -> None:
     parser.add_argument("command", nargs="?", choices=["all", *_COMMANDS], default="all")
     parser.add_argument("--quick", action="store_true", help="fewer records, one round")
     parser.add_argument("--rounds", type=int, help="how often each is measured (default: 3, quick: 1)")
+    parser.add_argument(
+        "--patience", type=float, default=0, help="seconds to wait for a quiet machine, before each run"
+    )
     parser.add_argument("--workloads", type=_some_of(WORKLOADS), default=list(WORKLOADS), help=", ".join(WORKLOADS))
     parser.add_argument("--entrants", type=_some_of(ENTRANTS), default=list(ENTRANTS), help=", ".join(ENTRANTS))
     arguments = parser.parse_args()

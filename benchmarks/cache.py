@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.process import ROOT
+from benchmarks.machine import ROOT
 
 PEERS = Path(__file__).with_name("peers")
 _CACHE = ROOT / ".cache" / "benchmarks"

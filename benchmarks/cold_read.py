@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.contestants.harness import Task
 from benchmarks.events import over_and_done, tombstones
 from benchmarks.kafka import real_kafka
-from benchmarks.machine import describe, load
+from benchmarks.machine import describe, quiet
 from benchmarks.process import Run, run_to_the_end
 from benchmarks.report import Table, publish, say
 from benchmarks.topics import Topics, topics_on, unique
@@ -86,12 +86,13 @@ def run(arguments: Namespace) -> None:
                 stage = await _prepare(topics, size)
                 for number in range(rounds):
                     for reader in _READERS:
-                        before, measured = load(), await _read(topics, stage, reader)
-                        say(f"  {reader.title:<38} {measured.committed:6.2f} s  cpu {measured.cpu:5.2f} s")
-                        runs.append(
-                            {"reader": reader.title, "records": size, "round": number, "load_before": before}
-                            | asdict(measured)
+                        await quiet(arguments.patience)
+                        measured = await _read(topics, stage, reader)
+                        say(
+                            f"  {reader.title:<38} {measured.committed:6.2f} s  cpu {measured.cpu:5.2f} s  "
+                            f"stalled {measured.stalled:4.0%}"
                         )
+                        runs.append({"reader": reader.title, "records": size, "round": number} | asdict(measured))
         publish("cold-read", about, [_table(runs, sizes)], runs)
 
     with real_kafka() as bootstrap:

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.cache import Missing
 from benchmarks.contestants.harness import Task
 from benchmarks.entrants import Entrant
-from benchmarks.machine import load
+from benchmarks.machine import quiet
 from benchmarks.ordering import prove
 from benchmarks.process import ContestantError, run_to_the_end
 from benchmarks.report import say
@@ -36,14 +36,19 @@ class Row:
     repeated: int = 0
     overtaken: int = 0
     together: int = 0
-    load_before: float = 0.0
+    stalled: float = 0.0
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
 
 
-async def hold(topics: Topics, workloads: Iterable[Workload], entrants: Sequence[Entrant], *, rounds: int) -> list[Row]:
-    """Let them all compete; what each did in each round."""
+async def hold(
+    topics: Topics, workloads: Iterable[Workload], entrants: Sequence[Entrant], *, rounds: int, patience: float
+) -> list[Row]:
+    """Let them all compete; what each did in each round.
+
+    Before each the machine has up to `patience` seconds to come to rest.
+    """
     commands, rows = _commands(entrants), list[Row]()
     for workload in workloads:
         say(f"\n{workload.name}: {workload.about}, {workload.records:,} records, bound {workload.lower_bound:.2f} s")
@@ -56,6 +61,7 @@ async def hold(topics: Topics, workloads: Iterable[Workload], entrants: Sequence
                 if entrant.name in slow:
                     continue
                 command = commands[entrant.name]
+                await quiet(patience)
                 row = (
                     Row(workload.name, entrant.name, number, error=command)
                     if isinstance(command, str)
@@ -96,7 +102,6 @@ async def _compete(
 ) -> Row:
     timeout = 60 + 3 * workload.trace.work
     group = unique(entrant.name)
-    before = load()
 
     async def committed() -> None:
         if entrant.on_kafka:
@@ -122,7 +127,7 @@ async def _compete(
                 [*command, *arguments], committed, timeout=timeout, stderr=Path(folder, "stderr")
             )
         except ContestantError as error:
-            return Row(workload.name, entrant.name, number, error=str(error), load_before=before)
+            return Row(workload.name, entrant.name, number, error=str(error))
         proof = prove(log, workload.trace)
     return Row(
         workload.name,
@@ -132,7 +137,7 @@ async def _compete(
         handled=round(run.handled, 3),
         cpu=round(run.cpu, 2),
         rss_mib=round(run.rss / 1024, 1),
-        load_before=before,
+        stalled=round(run.stalled, 2),
         **asdict(proof),
     )
 
@@ -150,5 +155,6 @@ def _line(row: Row) -> str:
     extra = "".join(f", {n} {word}" for n, word in ((row.lost, "LOST"), (row.repeated, "repeated")) if n)
     return (
         f"  {row.entrant:<18} {row.seconds:7.2f} s  cpu {row.cpu:6.2f} s  {row.rss_mib:5.0f} MiB  "
+        f"stalled {row.stalled:4.0%}  "
         f"≤ {row.together} together, {order}{extra}"
     )

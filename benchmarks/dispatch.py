@@ -26,7 +26,7 @@ def run(arguments: Namespace) -> None:
 
     async def contest(bootstrap: str) -> None:
         async with topics_on(bootstrap) as topics:
-            rows = await hold(topics, workloads, entrants, rounds=rounds)
+            rows = await hold(topics, workloads, entrants, rounds=rounds, patience=arguments.patience)
         publish("dispatch", about, standings(rows, workloads, entrants), [row.as_json() for row in rows])
 
     with real_kafka() as bootstrap:

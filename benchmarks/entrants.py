@@ -80,7 +80,12 @@ PYRALLEL = Entrant(
     f"Pyrallel Consumer {pinned('pyrallel', 'pyrallel-consumer')}",
     _theirs("pyrallel", oldest=(3, 12)),
     _as_json,
-    {ANY: {"max_in_flight": 5_000, "queue_max_messages": 5_000, "poll_batch_size": 1_000}},
+    {
+        # Its scheduling costs more the more it holds, so small polls are best where keys are many.
+        ANY: {"max_in_flight": 5_000, "queue_max_messages": 5_000, "poll_batch_size": 100},
+        "W1u": {"max_in_flight": 20_000, "queue_max_messages": 20_000, "poll_batch_size": 50},
+        "W3": {"max_in_flight": 1_000, "queue_max_messages": 1_000, "poll_batch_size": 50},
+    },
 )
 PARALLEL_CONSUMER = Entrant(
     "parallel-consumer",

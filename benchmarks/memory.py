@@ -58,7 +58,8 @@ def run(arguments: Namespace) -> None:
 
 async def _hold(topics: Topics, kind: _Kind) -> tuple[int, int]:
     """Resident KiB of the process that has joined its group, and of the same process with all records in flight."""
-    names = {name: await topics.create(name, _PARTITIONS) for name in ("inbound", "outbound", "state", "dead")}
+    names = {name: await topics.create(name, _PARTITIONS) for name in ("inbound", "outbound", "dead")}
+    names["state"] = await topics.create("state", _PARTITIONS, **{"cleanup.policy": "compact"})
     task = Task(
         bootstrap=topics.bootstrap,
         topic=names["inbound"],

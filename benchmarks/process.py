@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.machine import ROOT, stalled
 
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 40.0
@@ -82,13 +82,15 @@ async def started(command: list[str], stderr: Path) -> AsyncIterator[Contestant]
 class Run:
     """Seconds from GO until the last handler returned, and until everything was committed.
 
-    `cpu` is processor time in seconds from GO until then; `rss` the most memory, in KiB.
+    `cpu` is processor time in seconds from GO until then; `rss` the most memory, in KiB. `stalled` tells how far to
+    trust the rest: the share of the time in which something on this machine waited for a processor.
     """
 
     handled: float
     committed: float
     cpu: float
     rss: int
+    stalled: float
 
 
 async def run_to_the_end(
@@ -99,13 +101,14 @@ async def run_to_the_end(
     Raises ContestantError.
     """
     async with started(command, stderr) as contestant:
-        used, began = contestant.cpu(), time.perf_counter()
+        used, waited, began = contestant.cpu(), stalled(), time.perf_counter()
         contestant.tell("GO")
         await contestant.hear("HANDLED", timeout)
         handled = time.perf_counter() - began
         await committed()
         elapsed = time.perf_counter() - began
-        return Run(handled, elapsed, contestant.cpu() - used, contestant.resident(peak=True))
+        disturbed = (stalled() - waited) / elapsed
+        return Run(handled, elapsed, contestant.cpu() - used, contestant.resident(peak=True), disturbed)
 
 
 def _tail(stderr: Path) -> str:

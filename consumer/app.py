@@ -1,33 +1,43 @@
 """The composition root: builds the parts from settings, starts them in order and stops them in reverse."""
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
 import structlog
 
 from consumer.catalog.templates import Catalog, Defaults
-from consumer.dispatch import Dispatcher, Limits, RetryPolicy, Unfinished, Work
+from consumer.dispatch import Assignment, DeadLetterBudget, Done, Limits, RetryPolicy, Unfinished, Verdict, Work
+from consumer.handling.agenda import Agenda
+from consumer.handling.clock import SteadyClock
 from consumer.handling.errors import ProvisionerError
-from consumer.handling.handler import Handler, Options
+from consumer.handling.guard import Guard
+from consumer.handling.handler import Handler
+from consumer.handling.handler import Options as HandlingOptions
 from consumer.handling.lifecycle import Lifecycle
+from consumer.handling.messages import Messenger
+from consumer.handling.metering import Metering
 from consumer.handling.ports import Provisioner
-from consumer.handling.publications import Publication
-from consumer.handling.records import Item
+from consumer.handling.preparation import Preparation
+from consumer.handling.quotas import Ledger
+from consumer.handling.reconciliation import Reconciliation
+from consumer.handling.records import Item, Review, unwritten
+from consumer.handling.retention import Expired, Retention, RetentionOptions
 from consumer.handling.routing import route
 from consumer.reservations import Policy
 from consumer.settings import Settings
 from consumer.transport.connection import Connection, Topics
-from consumer.transport.intake import Intake, IntakeOptions
-from consumer.transport.outbox import Outbox
+from consumer.transport.keyed import KeyedConsumer
+from consumer.transport.liveness import Liveness
+from consumer.transport.options import AlarmLimits, Options
+from consumer.transport.outgoing import Outgoing
+from consumer.transport.placing import default_partition
 from consumer.transport.states import StateTopic
 from consumer.transport.topics import ensure_topics
 
 log = structlog.get_logger("moorage.app")
-
-_FLUSH_TIMEOUT = 5.0
 
 
 class ConfigurationError(Exception):
@@ -65,6 +75,10 @@ def catalog_of(settings: Settings) -> Catalog:
             memory=settings.memory_limit,
             storage=settings.storage_limit,
             allowed_images=settings.allowed_images,
+            user_environments=settings.quota_user_environments,
+            total_environments=settings.quota_total_environments,
+            queue=settings.quota_queue,
+            capabilities=settings.capabilities,
         )
         return Catalog.from_defaults(defaults, instance=settings.instance)
     try:
@@ -92,21 +106,33 @@ def _provisioner(settings: Settings, runtime: str) -> Provisioner:
                 public_host=settings.public_host,
             )
         )
-    if runtime == "docker":
+    if runtime in ("docker", "podman"):
         try:
-            from consumer.provisioners.docker import DockerOptions, DockerProvisioner
+            from consumer.provisioners.docker import DOCKER, PODMAN, DockerOptions, DockerProvisioner
         except ImportError as error:
-            raise ConfigurationError("The docker runtime needs `pip install moorage[docker]`.") from error
-        return DockerProvisioner(
-            DockerOptions(
-                url=settings.docker_host,
+            raise ConfigurationError(f"The {runtime} runtime needs `pip install moorage[docker]`.") from error
+        docker = runtime == "docker"
+        try:
+            options = DockerOptions(
                 instance=settings.instance,
+                url=settings.docker_host if docker else settings.podman_host,
+                dialect=DOCKER if docker else PODMAN,
                 bind_host=settings.bind_host,
                 public_host=settings.public_host,
+                network=settings.docker_network,
+                block_metadata=settings.block_metadata,
+                registry_credentials=settings.registry_credentials,
+                tls=settings.docker_tls if docker else None,
             )
-        )
+        except ValueError as error:
+            host = "DOCKER_HOST" if docker else "PODMAN_HOST"
+            raise ConfigurationError(f"{host} or MOORAGE_DOCKER_NETWORK cannot be used: {error}") from error
+        try:
+            return DockerProvisioner(options)
+        except ValueError as error:
+            raise ConfigurationError(f"DOCKER_CERT_PATH or MOORAGE_REGISTRY_CREDENTIALS: {error}") from error
     raise ConfigurationError(
-        f"This version of Moorage does not provide the runtime {runtime}; it provides process and docker. "
+        f"This version of Moorage does not provide the runtime {runtime}; it provides process, docker and podman. "
         "Change CONTAINER_RUNTIME or the template."
     )
 
@@ -126,16 +152,22 @@ class Moorage:
         self.provisioners = (
             provisioners if provisioners is not None else provisioners_of(settings, self.catalog.runtimes)
         )
-        self._stop = asyncio.Event()
-        self._dispatcher: Dispatcher[Item, Publication] | None = None
+        self._stopping = False
+        self._consumer: KeyedConsumer[Item] | None = None
 
     def stop(self) -> None:
         """Finish what is running and return from `run`. May be called from a signal handler."""
-        self._stop.set()
+        self._stopping = True
+        if self._consumer is not None:
+            self._consumer.stop()
 
     def unfinished(self) -> list[Unfinished]:
         """What is admitted and not done, oldest first."""
-        return self._dispatcher.unfinished() if self._dispatcher is not None else []
+        return self._consumer.unfinished() if self._consumer is not None else []
+
+    def liveness(self) -> Liveness | None:
+        """How the service is doing; None before it began to consume."""
+        return self._consumer.liveness() if self._consumer is not None else None
 
     async def run(self) -> bool:
         """Serve until `stop`. True when everything taken in was finished.
@@ -144,51 +176,82 @@ class Moorage:
         """
         settings = self._settings
         connection, topics = connection_of(settings), topics_of(settings)
-        await ensure_topics(connection, topics, create=settings.create_topics, partitions=settings.partitions)
+        count = await ensure_topics(connection, topics, create=settings.create_topics, partitions=settings.partitions)
         await self._look_at_runtimes()
+        clock, policy = SteadyClock(), _policy(settings)
         states = StateTopic(connection, topics.state)
-        outbox = Outbox(connection, topics)
+        ledger = Ledger(self.catalog.quotas)
+        agenda = Agenda(states, policy, ledger, clock.now)
+        retention = Retention(states, RetentionOptions(settings.tombstone_retention, topics.inbound), now=clock.now)
         lifecycle = Lifecycle(
             self.catalog,
             self.provisioners,
             instance=settings.instance,
             start_timeout=settings.start_timeout,
             release_timeout=settings.release_timeout,
+            exclusive_wait=settings.exclusive_wait,
+            ledger=ledger,
+            now=clock.now,
         )
-        handler = Handler(lifecycle, states, _handling_options(settings))
+        messenger = Messenger(self.catalog.messages_for, settings.time_zone)
+        preparation = Preparation(self.catalog, self.provisioners, now=clock.now)
+        handler = Handler(
+            lifecycle,
+            agenda,
+            _handling_options(settings, policy),
+            messenger=messenger,
+            now=clock.now,
+            expect=preparation.expect,
+            tell=lambda publication: _tell(self._consumer, topics.outgoing(publication)),
+        )
+        guard = Guard(handler, agenda, retention, instance=settings.instance, now=clock.now)
+        consumer = self._consumer = KeyedConsumer(
+            connection,
+            topics.inbound,
+            partial(_handle, guard, topics),
+            _consumer_options(settings),
+            route=partial(route, max_bytes=settings.max_record_bytes),
+            memory=agenda,
+            group_of=guard.group_of,
+            interrupts=handler.interrupts,
+        )
+        reconciliation = Reconciliation(
+            agenda,
+            lifecycle,
+            ledger,
+            partition_of=lambda reservation_id: default_partition(reservation_id.encode(), count),
+            now=clock.now,
+            interval=settings.reconcile_interval,
+            delay=settings.reconcile_delay,
+            grace=policy.grace,
+        )
+        if self._stopping:
+            consumer.stop()
         async with AsyncExitStack() as stack:
             for provisioner in self.provisioners.values():
                 stack.push_async_callback(provisioner.close)
+            await reconciliation.look_ahead()
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            sending = tasks.create_task(outbox.run(), name="outbox")
-            dispatcher = Dispatcher(
-                handler.handle,
-                outbox.publish,
-                limits=_limits(settings),
-                group_of=handler.group_of,
-                on_crash=_log_crash,
-            )
-            self._dispatcher = await stack.enter_async_context(dispatcher)
-            intake = Intake(
-                connection,
-                topics.inbound,
-                _intake_options(settings),
-                dispatcher=dispatcher,
-                route=partial(route, max_bytes=settings.max_record_bytes),
-                states=states,
-                outbox=outbox,
-            )
-            stopping = tasks.create_task(self._stop_intake(intake), name="stop")
-            finished = await intake.run()
-            flushed = await outbox.flush(_FLUSH_TIMEOUT)
-            stopping.cancel()
-            sending.cancel()
-        log.info("stopped", finished=finished and flushed)
-        return finished and flushed
-
-    async def _stop_intake(self, intake: Intake[Item]) -> None:
-        await self._stop.wait()
-        intake.stop()
+            background = [
+                tasks.create_task(agenda.run(partial(_review, consumer, False)), name="timers"),
+                tasks.create_task(reconciliation.run(partial(_review, consumer, True)), name="reconciliation"),
+                tasks.create_task(retention.run(partial(_forget, consumer)), name="retention"),
+                tasks.create_task(preparation.run(), name="preparation"),
+                *(
+                    tasks.create_task(
+                        reconciliation.watch(each, partial(_review, consumer, True)), name=f"watch-{name}"
+                    )
+                    for name, each in self.provisioners.items()
+                ),
+            ]
+            if settings.http_port is not None:
+                metering = Metering(agenda, self.provisioners.values(), settings.usage_interval)
+                background.append(tasks.create_task(metering.run(), name="metering"))
+                await stack.enter_async_context(_endpoints(settings, settings.http_port, self, metering))
+            finished = await consumer.run()
+            for task in background:
+                task.cancel()
+            return finished
 
     async def _look_at_runtimes(self) -> None:
         """Tell which runtimes answer. One that does not is no reason not to start: its work waits for it."""
@@ -200,15 +263,70 @@ class Moorage:
                 log.error("runtime_unavailable", runtime=name, why=error.message)
 
 
-def _handling_options(settings: Settings) -> Options:
-    return Options(
+@asynccontextmanager
+async def _endpoints(settings: Settings, port: int, service: Moorage, metering: Metering) -> AsyncIterator[None]:
+    from consumer.ops.http import PortTaken, served  # not loaded by those who do not ask
+
+    try:
+        async with served(settings.http_host, port, service.liveness, lambda: metering.readings):
+            yield
+    except PortTaken as error:
+        raise ConfigurationError(f"MOORAGE_HTTP_PORT cannot be opened: {error}. Free it, or choose another.") from error
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        lead=timedelta(seconds=settings.start_lead),
+        grace=timedelta(seconds=settings.end_grace),
+        self_schedule=settings.self_schedule,
+    )
+
+
+def _handling_options(settings: Settings, policy: Policy) -> HandlingOptions:
+    return HandlingOptions(
         instance=settings.instance,
         provision_retries=RetryPolicy(
             max_attempts=settings.max_attempts,
             max_elapsed=settings.start_timeout,
             max_delay=settings.retry_max_delay,
         ),
-        policy=Policy(lead=timedelta(seconds=settings.start_lead)),
+        policy=policy,
+    )
+
+
+def _review(consumer: KeyedConsumer[Item], look: bool, assignment: Assignment, reservation_id: str) -> bool:
+    """Have a reservation looked at in its lane; False when there is no room for it now."""
+    item = Item(unwritten(assignment, reservation_id), Review(reservation_id, look=look))
+    return consumer.admit(assignment, reservation_id, item)
+
+
+def _forget(consumer: KeyedConsumer[Item], assignment: Assignment, reservation_id: str) -> bool:
+    """Have a reservation forgotten in its lane, if it still is to be; False when there is no room for that now."""
+    item = Expired(unwritten(assignment, reservation_id), Review(reservation_id))
+    return consumer.admit(assignment, reservation_id, item)
+
+
+def _tell(consumer: KeyedConsumer[Item] | None, message: Outgoing) -> None:
+    if consumer is not None:
+        consumer.tell(message)
+
+
+async def _handle(guard: Guard, topics: Topics, work: Work[Item]) -> Verdict[Outgoing]:
+    verdict = await guard.handle(work)
+    if not isinstance(verdict, Done):
+        return verdict
+    return Done(tuple(map(topics.outgoing, verdict.publications)), verdict.dead_letters)
+
+
+def _consumer_options(settings: Settings) -> Options:
+    return Options(
+        group=settings.group,
+        group_instance=settings.group_instance,
+        limits=_limits(settings),
+        dead_letters=DeadLetterBudget(burst=settings.dead_letter_burst),
+        alarms=AlarmLimits(stalled_for=settings.stall_alarm),
+        commit_interval=settings.commit_interval,
+        drain_timeout=settings.drain_timeout,
     )
 
 
@@ -217,19 +335,7 @@ def _limits(settings: Settings) -> Limits:
         max_records=settings.max_buffered_records,
         max_bytes=settings.max_buffered_bytes,
         max_records_per_partition=max(1, settings.max_buffered_records // 2),
+        max_parked=max(1, settings.max_buffered_records // 2),
         concurrency=settings.concurrency,
         per_group=tuple(settings.runtime_concurrency.items()),
     )
-
-
-def _intake_options(settings: Settings) -> IntakeOptions:
-    return IntakeOptions(
-        group=settings.group,
-        group_instance=settings.group_instance,
-        commit_interval=settings.commit_interval,
-        drain_timeout=settings.drain_timeout,
-    )
-
-
-def _log_crash(work: Work[Item], error: BaseException) -> None:
-    log.error("handler_crashed", offset=work.offset, why=repr(error))

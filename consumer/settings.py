@@ -1,9 +1,11 @@
 """Every setting in one place, read from environment variables."""
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 RUNTIMES = ("process", "docker", "podman", "kubernetes", "libvirt", "openstack")
@@ -18,6 +20,18 @@ _LEAVING = 15.0
 
 def _env(name: str, default: object, description: str, **bounds: Any) -> Any:
     return Field(default=default, validation_alias=name, description=description, **bounds)
+
+
+def _zone(value: object) -> ZoneInfo:
+    if isinstance(value, ZoneInfo):
+        return value
+    name = str(value).strip()
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: it names a folder of the database
+        close = difflib.get_close_matches(name[:64], available_timezones(), n=1)
+        meant = f"did you mean {close[0]}?" if close else "write an IANA name such as Europe/Rome"
+        raise ValueError(f"{name[:64]!r} is not a time zone; {meant}") from error
 
 
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -74,7 +88,7 @@ class Settings(BaseSettings):
     concurrency: int = _env("MOORAGE_CONCURRENCY", 64, "Reservations worked on at the same time.", ge=1, le=10_000)
     runtime_concurrency: Annotated[dict[str, int], NoDecode] = _env(
         "MOORAGE_RUNTIME_CONCURRENCY",
-        {"process": 16, "docker": 20},
+        {"process": 16, "docker": 20, "podman": 20},
         "The same for single runtimes, `docker=20,process=16`.",
     )
     max_buffered_records: int = _env(
@@ -90,6 +104,32 @@ class Settings(BaseSettings):
     start_lead: float = _env(
         "MOORAGE_START_LEAD", 600.0, "Seconds before its start at which a rescheduled reservation may run.", ge=0
     )
+    end_grace: float = _env(
+        "MOORAGE_END_GRACE",
+        120.0,
+        "Seconds after a reservation's end in which its END may still come; then its environment is removed without.",
+        ge=0,
+    )
+    self_schedule: bool = _env(
+        "MOORAGE_SELF_SCHEDULE",
+        False,
+        "Start known reservations at their time (less `MOORAGE_START_LEAD`), whether a START comes or not.",
+    )
+    exclusive_wait: float = _env(
+        "MOORAGE_EXCLUSIVE_WAIT",
+        600.0,
+        "Seconds from its start that a reservation waits until the one before has left an exclusive resource.",
+        ge=0,
+    )
+    reconcile_interval: float = _env(
+        "MOORAGE_RECONCILE_INTERVAL", 60.0, "Seconds between comparing what runs with what is remembered.", gt=0
+    )
+    reconcile_delay: float = _env(
+        "MOORAGE_RECONCILE_DELAY",
+        120.0,
+        "Seconds a difference must last before a left-over environment is removed, or a lost one is told.",
+        ge=0,
+    )
     max_attempts: int = _env("MOORAGE_MAX_ATTEMPTS", 6, "Attempts at provisioning before it has failed.", ge=1)
     retry_max_delay: float = _env("MOORAGE_RETRY_MAX_DELAY", 30.0, "Longest wait between attempts, seconds.", gt=0)
     drain_timeout: float = _env(
@@ -97,6 +137,21 @@ class Settings(BaseSettings):
         30.0,
         "Seconds running work may take to finish at shutdown or when partitions move.",
         gt=0,
+    )
+    dead_letter_burst: int = _env(
+        "MOORAGE_DEAD_LETTER_BURST",
+        100,
+        "Dead letters written in a row before intake pauses. Ten successes, or ten seconds, allow for one more.",
+        ge=1,
+    )
+    stall_alarm: float = _env(
+        "MOORAGE_STALL_ALARM", 120.0, "Seconds in which nothing is taken in or finished before that is an alarm.", gt=0
+    )
+    tombstone_retention: float = _env(
+        "MOORAGE_TOMBSTONE_RETENTION",
+        604_800.0,
+        "Seconds that reservations are remembered after they are over, so that late events start nothing.",
+        ge=1,
     )
     commit_interval: float = _env("MOORAGE_COMMIT_INTERVAL", 1.0, "Seconds between commits.", gt=0)
 
@@ -114,6 +169,26 @@ class Settings(BaseSettings):
         (),
         "Images users may ask for without a template file, comma-separated patterns; the default image always.",
     )
+    quota_user_environments: int | None = _env(
+        "MOORAGE_QUOTA_USER_ENVIRONMENTS",
+        None,
+        "Environments a user may have at a time without a template file.",
+        ge=1,
+    )
+    quota_total_environments: int | None = _env(
+        "MOORAGE_QUOTA_TOTAL_ENVIRONMENTS", None, "Environments of all users at a time without a template file.", ge=1
+    )
+    quota_queue: bool = _env(
+        "MOORAGE_QUOTA_QUEUE",
+        False,
+        "Starts above a quota wait for room instead of failing, at most until their reservation's end.",
+    )
+    capabilities: Words = _env(
+        "DEFAULT_CAPABILITIES",
+        ("CHOWN", "NET_BIND_SERVICE", "SETGID", "SETUID"),
+        "Capabilities of containers without a template file, comma-separated; all others are dropped. The default is "
+        "what servers such as nginx need to leave root.",
+    )
     bind_host: str = _env("MOORAGE_BIND_HOST", "127.0.0.1", "Address that ports of environments are opened on.")
     public_host: str | None = _env("MOORAGE_PUBLIC_HOST", None, "Host name users are told; the bind address otherwise.")
     process_dir: Path = _env(
@@ -121,7 +196,30 @@ class Settings(BaseSettings):
         Path("/var/lib/moorage/environments"),
         "Where the process runtime keeps its environments.",
     )
+    docker_network: str = _env(
+        "MOORAGE_DOCKER_NETWORK",
+        "isolated",
+        "Network of containers: `isolated` is one for all on which they do not reach each other, `private` one for "
+        "each, `default` the engine's own bridge; anything else is the name of a network that exists.",
+    )
+    block_metadata: bool = _env(
+        "MOORAGE_BLOCK_METADATA",
+        True,
+        "Keep containers on `isolated` and `private` networks from a cloud's metadata service (169.254.169.254).",
+    )
     docker_host: str | None = _env("DOCKER_HOST", None, "Docker Engine; the local socket otherwise.")
+    docker_tls: Path | None = _env(
+        "DOCKER_CERT_PATH", None, "Folder with `ca.pem`, `cert.pem` and `key.pem`, for a Docker Engine on TCP with TLS."
+    )
+    podman_host: str | None = _env(
+        "PODMAN_HOST", None, "Podman's API service, as in `unix:///run/podman/podman.sock`; the local socket otherwise."
+    )
+    registry_credentials: Path | None = _env(
+        "MOORAGE_REGISTRY_CREDENTIALS",
+        None,
+        "File with logins for private registries, as `docker login` writes it (`config.json`); read again when it "
+        "changes.",
+    )
     k8s_namespace: str = _env("K8S_NAMESPACE", "default", "Namespace of the Kubernetes runtime.")
     hypervisor_url: str | None = _env("VM_HYPERVISOR_URL", None, "libvirt connection of the libvirt runtime.")
     openstack_auth_url: str | None = _env("OPENSTACK_AUTH_URL", None, "Keystone of the OpenStack runtime.")
@@ -129,13 +227,31 @@ class Settings(BaseSettings):
     openstack_password: SecretStr | None = _env("OPENSTACK_PASSWORD", None, "Password of the OpenStack runtime.")
     openstack_project: str | None = _env("OPENSTACK_PROJECT_NAME", None, "Project of the OpenStack runtime.")
 
+    # Notifications
+    time_zone: Annotated[ZoneInfo, PlainValidator(_zone), PlainSerializer(str)] = _env(
+        "MOORAGE_TIME_ZONE",
+        ZoneInfo("UTC"),
+        "Time zone of notifications, by its IANA name (`Europe/Rome`). Results are in UTC whatever it is.",
+    )
+
     # Operation
+    http_port: int | None = _env(
+        "MOORAGE_HTTP_PORT",
+        None,
+        "Port of `/livez`, `/readyz` and `/metrics`; none is opened without.",
+        ge=1,
+        le=65_535,
+    )
+    http_host: str = _env("MOORAGE_HTTP_HOST", "127.0.0.1", "Address that this port is opened on.")
+    usage_interval: float = _env(
+        "MOORAGE_USAGE_INTERVAL", 30.0, "Seconds between reading what environments use, for `/metrics`.", ge=1
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _env("MOORAGE_LOG_LEVEL", "info", "Least level logged.")
     log_format: Literal["json", "console"] = _env(
         "MOORAGE_LOG_FORMAT", "json", "One JSON object a line, or for reading."
     )
 
-    @field_validator("inbound_topics", "allowed_images", mode="before")
+    @field_validator("inbound_topics", "allowed_images", "capabilities", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value

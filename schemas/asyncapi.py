@@ -4,10 +4,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas.cloudevents import CONTENT_TYPE, NOTIFICATION_TYPE, result_type
-from schemas.examples import example_result, sample_document
+from schemas.cloudevents import CONTENT_TYPE, NOTIFICATION_TYPE, PROGRESS_TYPE, result_type
+from schemas.examples import example_notification, example_progress, example_result, sample_document
 from schemas.json_schema import definitions
-from schemas.outbound import Notification, Outcome, Result
+from schemas.outbound import Notification, Outcome, ProgressReport, Result
 from schemas.platform import BatchMessage, FlatMessage, PingMessage, ReservationMessage, ResourceMessage
 
 _BINDING = "0.5.0"
@@ -25,7 +25,7 @@ _INBOUND: dict[str, tuple[type[BaseModel], tuple[str, ...]]] = {
 def asyncapi() -> _Object:
     """The document as JSON-ready objects. Topic names are settings, so the addresses are parameters."""
     inbound = {name: _inbound_message(name) for name in _INBOUND}
-    outbound = {"result": _result_message(), "notification": _notification_message()}
+    outbound = {"result": _result_message(), "notification": _notification_message(), "progress": _progress_message()}
     dead_letters = {"deadLetter": _dead_letter_message()}
     return {
         "asyncapi": "3.0.0",
@@ -94,8 +94,13 @@ def _result_message() -> _Object:
 
 
 def _notification_message() -> _Object:
-    examples = {"ready": sample_document("platform_notification")}
+    examples = {"ready": example_notification().model_dump(mode="json", by_alias=True)}
     return _message(Notification, examples, _event_headers([NOTIFICATION_TYPE]))
+
+
+def _progress_message() -> _Object:
+    example = example_progress().model_dump(mode="json", by_alias=True, exclude_none=True)
+    return _message(ProgressReport, {"pulling": example}, _event_headers([PROGRESS_TYPE]))
 
 
 def _message(model: type[BaseModel], examples: _Object, headers: _Object | None = None) -> _Object:
@@ -167,4 +172,4 @@ def _dead_letter_headers() -> _Object:
 
 def _schemas() -> _Object:
     inbound = [model for model, _ in _INBOUND.values()]
-    return definitions([*inbound, Result, Notification], "#/components/schemas/{model}")
+    return definitions([*inbound, Result, Notification, ProgressReport], "#/components/schemas/{model}")

@@ -11,6 +11,7 @@ from cloudevents.core.v1.event import CloudEvent
 from schemas.outbound import Outcome
 
 NOTIFICATION_TYPE = "io.moorage.notification.v1"
+PROGRESS_TYPE = "io.moorage.progress.v1"
 CONTENT_TYPE = "application/json"
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from schemas.asyncapi import asyncapi
 from schemas.json_schema import DIALECT, json_schema
-from schemas.outbound import Notification, Result
+from schemas.outbound import Notification, ProgressReport, Result
 from schemas.platform import BatchMessage, FlatMessage, PingMessage, ReservationMessage, ResourceMessage
 from schemas.state import ReservationState
 
@@ -19,6 +19,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "inbound-ping": PingMessage,
     "result": Result,
     "notification": Notification,
+    "progress": ProgressReport,
     "reservation-state": ReservationState,
 }
 

@@ -12,6 +12,8 @@ from schemas.wire import WireModel
 NOTIFICATION_LIMIT = 500
 """The platform cuts notification messages at this many characters."""
 
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 _RESULT_NAMESPACE = uuid.UUID("6f4d3c0a-52d4-4d39-9a0e-6f1b6c0c7e11")
 
 
@@ -34,6 +36,9 @@ class AccessPort(WireModel):
     protocol: Literal["tcp", "udp"] = "tcp"
 
 
+Notes = Annotated[tuple[str, ...], Field(exclude_if=lambda notes: not notes)]
+
+
 class Access(WireModel):
     """How a user gets in. `url` and `ssh` are ready to paste; both are absent when nothing of the kind runs."""
 
@@ -50,8 +55,26 @@ class Reason(WireModel):
     message: str
 
 
+class Timings(WireModel):
+    """Where the time of a provisioning went, in seconds. The first four come one after the other and make `total`.
+
+    `queued` lasts from when its event was taken in until the attempt that succeeded began, `pulled` is what fetching
+    the image took, `started` all else until the environment ran, and `ready` the wait from then until it was ready.
+    """
+
+    queued: Seconds = 0.0
+    pulled: Seconds = 0.0
+    started: Seconds = 0.0
+    ready: Seconds = 0.0
+    total: Seconds = 0.0
+
+
 class Result(WireModel):
-    """One outcome of one revision of one reservation. The same outcome always carries the same `id`."""
+    """One outcome of one revision of one reservation. The same outcome always carries the same `id`.
+
+    `timings` come with what was provisioned for this event; a repetition that finds it running has none.
+    `notes` are sentences on what is not as asked for, though the environment runs; left out when there are none.
+    """
 
     id: str
     outcome: Outcome
@@ -70,7 +93,10 @@ class Result(WireModel):
     template: str | None = None
     environment: str | None = None
     image: str | None = None
+    image_digest: str | None = None
     access: Access | None = None
+    notes: Notes = ()
+    timings: Timings | None = None
     reason: Reason | None = None
     occurred_at: datetime
     webhook_id: str | None = None
@@ -96,10 +122,35 @@ class Notification(WireModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
-def result_id(instance: str, reservation_id: str, revision: str, outcome: Outcome, reason: Reason | None = None) -> str:
+class ProgressReport(WireModel):
+    """How far a start is that takes long: `stage` is one word (`pulling`), `detail` a short text. No promise of any."""
+
+    event_id: str
+    event_type: str
+    revision: str
+    instance: str
+    user_id: str
+    resource_id: str
+    stage: str
+    detail: str
+    occurred_at: datetime
+    webhook_id: str | None = None
+
+
+_OF_A_LIFE = (Outcome.PROVISIONED, Outcome.FAILED, Outcome.RELEASED, Outcome.EXPIRED)
+
+
+def result_id(
+    instance: str, reservation_id: str, revision: str, outcome: Outcome, reason: Reason | None = None, life: int = 0
+) -> str:
     """The id of an outcome: a UUID (version 5) of what happened, so that a repeated result is recognised.
 
     What was skipped for one reason and later for another are two outcomes; for all others the reason changes nothing.
+    So are what happened to one environment of a revision and, when that was over, to the next: `life` counts them.
     """
-    what = f"{outcome}:{reason.code}" if outcome is Outcome.SKIPPED and reason is not None else outcome
+    what: str = outcome
+    if outcome is Outcome.SKIPPED and reason is not None:
+        what = f"{outcome}:{reason.code}"
+    elif life and outcome in _OF_A_LIFE:
+        what = f"{outcome}:{life}"
     return str(uuid.uuid5(_RESULT_NAMESPACE, "\x1f".join((instance, reservation_id, revision, what))))

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.events import Resource, User
-from schemas.outbound import Access, Reason
+from schemas.outbound import Access, Notes, Reason
 from schemas.wire import WireModel
 
 
@@ -23,7 +23,9 @@ class ReservationState(WireModel):
 
     `revision` names the booking that the state is about (it goes into result ids). `booking_version` is the
     highest `updatedAt` seen, absent while only flat events, which carry none, were seen. `start_seen` tells that a
-    START came: from then on the reservation runs whenever its booking says so.
+    START came: from then on the reservation runs whenever its booking says so. `life` counts the environments it had
+    that are over: what happened to one and what happened to the next have different result ids. `cpu_millis` and
+    `memory_bytes` are the limits that its environment was made with.
     """
 
     version: Literal[1] = 1
@@ -39,10 +41,15 @@ class ReservationState(WireModel):
     parameters: dict[str, str] = Field(default_factory=dict)
     webhook_id: str | None = None
     start_seen: bool = False
+    life: int = 0
     runtime: str | None = None
     template: str | None = None
     environment: str | None = None
     image: str | None = None
+    image_digest: str | None = None
+    cpu_millis: int | None = None
+    memory_bytes: int | None = None
     access: Access | None = None
+    notes: Notes = ()
     reason: Reason | None = None
     changed_at: datetime

@@ -12,7 +12,7 @@ import structlog
 from tests import blocking
 
 if TYPE_CHECKING:  # loading the Docker SDK takes longer than most unit tests
-    from tests.services import DockerEngine, KafkaBroker, Registry, ServiceMissing
+    from tests.services import DockerEngine, KafkaBroker, PodmanEngine, Registry, ServiceMissing
 
 # structlog's own default draws tracebacks with all locals, which takes so long that it counts as blocking the loop.
 structlog.configure(
@@ -23,7 +23,17 @@ structlog.configure(
     ]
 )
 
-_SERVICE_OF_FIXTURE = {"kafka": "kafka", "start_kafka": "kafka", "docker_engine": "docker", "registry": "registry"}
+_SERVICE_OF_FIXTURE = {
+    "kafka": "kafka",
+    "start_kafka": "kafka",
+    "own_kafka": "kafka",
+    "docker_engine": "docker",
+    "own_engine": "docker",
+    "podman_engine": "podman",
+    "rootless_podman": "podman",
+    "registry": "registry",
+    "private_registry": "registry",
+}
 _IN_CI = os.environ.get("CI") == "true"
 
 
@@ -39,7 +49,7 @@ def kafka() -> Iterator["KafkaBroker"]:
     try:
         broker = KafkaBroker.start()
     except ServiceMissing as missing:
-        _without(missing)
+        without(missing)
     yield broker
     broker.stop()
 
@@ -55,7 +65,7 @@ def start_kafka() -> Iterator[Callable[..., "KafkaBroker"]]:
         try:
             brokers.append(KafkaBroker.start(nodes, own=True, **options))  # type: ignore[arg-type]
         except ServiceMissing as missing:
-            _without(missing)
+            without(missing)
         return brokers[-1]
 
     yield start
@@ -71,7 +81,33 @@ def docker_engine() -> Iterator["DockerEngine"]:
     try:
         engine = DockerEngine.start()
     except ServiceMissing as missing:
-        _without(missing)
+        without(missing)
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def podman_engine() -> Iterator["PodmanEngine"]:
+    """A Podman that answers at `.url` and has `.image` (busybox). Remove what you create: it may be shared."""
+    from tests.services import PodmanEngine, ServiceMissing
+
+    try:
+        engine = PodmanEngine.start()
+    except ServiceMissing as missing:
+        without(missing)
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def rootless_podman() -> Iterator["PodmanEngine"]:
+    """The same without root's rights, and always our own."""
+    from tests.services import PodmanEngine, ServiceMissing
+
+    try:
+        engine = PodmanEngine.start_own(rootless=True)
+    except ServiceMissing as missing:
+        without(missing)
     yield engine
     engine.stop()
 
@@ -84,7 +120,20 @@ def registry() -> Iterator["Registry"]:
     try:
         registry = Registry.start()
     except ServiceMissing as missing:
-        _without(missing)
+        without(missing)
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture(scope="session")
+def private_registry() -> Iterator["Registry"]:
+    """One that wants a login (tests.services.registry: USER, PASSWORD)."""
+    from tests.services import Registry, ServiceMissing
+
+    try:
+        registry = Registry.start(private=True)
+    except ServiceMissing as missing:
+        without(missing)
     yield registry
     registry.stop()
 
@@ -97,7 +146,7 @@ def _real_kafka_where_marked(request: pytest.FixtureRequest) -> None:
             pytest.skip("needs a real Apache Kafka; this machine only has librdkafka's mock")
 
 
-def _without(missing: "ServiceMissing") -> NoReturn:
+def without(missing: "ServiceMissing") -> NoReturn:
     """A missing service is somebody's laptop, or a broken CI."""
     if _IN_CI:
         pytest.fail(str(missing), pytrace=False)
@@ -144,4 +193,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _services(item: pytest.Item) -> set[str]:
     names: list[str] = getattr(item, "fixturenames", [])
-    return {_SERVICE_OF_FIXTURE[name] for name in names if name in _SERVICE_OF_FIXTURE}
+    marked = {mark for mark in ("docker", "podman") if item.get_closest_marker(mark)}  # fixtures asked for by parameter
+    return marked | {_SERVICE_OF_FIXTURE[name] for name in names if name in _SERVICE_OF_FIXTURE}

@@ -69,7 +69,8 @@ def create(venv: Path) -> None:
 def install(venv: Path, profile: str) -> None:
     lock = lock_file(profile)
     say(f"installing {lock.relative_to(ROOT)} (the first time takes a minute)")
-    pip(venv, "--require-hashes", "-r", str(lock))
+    # The lock names all there is. An old pip would look for newer versions of what is asked for with an extra.
+    pip(venv, "--require-hashes", "--no-deps", "-r", str(lock))
     say("installing moorage itself")
     pip(venv, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     stamp_file(venv, profile).write_text(stamp(profile))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from consumer.catalog import codes
-from consumer.handling import lifecycle
+from consumer.handling import lifecycle, sealed
 from consumer.provisioners import reasons
 from consumer.reservations import REASONS as RESERVATION_REASONS
 
@@ -34,6 +34,11 @@ REMEDIES: Mapping[str, str] = {
     "ended_by_update": "Nothing. A later version with an end in the future makes it run again.",
     "postponed": "Nothing: it runs when its new start comes.",
     "moved": "Nothing: the new environment has a result of its own.",
+    "ended_while_starting": "Nothing: whatever was made of it is removed.",
+    "expired": "Nothing. If it happens often, ask the platform why its END events do not arrive.",
+    "ended": "User: see what it did; `restart: always` in the template would make it again.",
+    "out_of_memory": "User: ask for more memory. Operator: raise the template's limit or maximum.",
+    "lost": "Operator: see who or what removed it. With `restart: always` in the template it is made again.",
     # failed: refused
     "no_template": "Operator: add a template whose `match` fits the resource's type.",
     "override_not_allowed": "User: leave the parameter out. Operator: list it in `overrides`.",
@@ -45,17 +50,27 @@ REMEDIES: Mapping[str, str] = {
     "limit_below_minimum": "User: ask for more. Operator: lower `minimum`.",
     "ports_invalid": "User: correct the list, as in `8080:80, 53/udp`.",
     "host_port_not_allowed": "User: leave the host port out, or take one from the range in the message.",
+    "ssh_key_missing": "User: add a public key to your profile, then book again. Operator: `ssh_key: optional`.",
+    "ssh_key_invalid": "User: correct the public key in your profile, then book again.",
+    "quota_exceeded": "User: end another reservation, or ask for less. Operator: raise the quota, or let it `queue`.",
     "environment_invalid": "User: correct the variables, as in `NAME=value,OTHER=value`.",
     # failed: could not be done
     "start_timeout": "Operator: see why it takes so long (image size, load), or raise `start_timeout`; then replay.",
     "release_timeout": "Operator: see what the runtime is doing; replay the dead letter to remove what is left.",
     "look_timeout": "Operator: see why the runtime is slow; then replay.",
     "runtime_not_configured": "Operator: configure the runtime, or name another in the template; then replay.",
+    "resource_busy": "Operator: see why the environment before was not gone in time; then replay.",
     "conflict": "Operator: rename or remove what has the name; then replay.",
     "invalid_spec": "Operator: correct the template; the message has the runtime's words. Then replay.",
+    "limit_not_enforceable": "Operator: use a storage driver that can, or `on_unenforceable: warn`; then replay.",
+    "device_not_available": "Operator: install the device's driver for containers on the host; then replay.",
+    "ssh_key_not_installed": "Operator: make the account in the image, or give `ssh_home` and `ssh_owner`; replay.",
     "exited_at_start": "Operator: run the image by hand with the template's command; the message has its last words.",
+    "not_ready": "Operator: see what the program says (the message has its last words), or raise `ready.within`.",
+    "image_runs_as_root": "User: ask for an image whose user is a number above 0. Operator: give one, `user: 1000`.",
     "image_not_found": "User: ask for another image. Operator: correct the template, or push the image; then replay.",
-    "image_pull_denied": "Operator: check the image's name, or pull the image onto the engine by hand; then replay.",
+    "image_not_present": "Operator: put the image onto the runtime, or change `pull` in the template; then replay.",
+    "image_pull_denied": "Operator: check the name, and the login in `MOORAGE_REGISTRY_CREDENTIALS`; then replay.",
     "image_pull_failed": "Operator: check the registry and the way to it; then replay.",
     "port_taken": "User: leave the host port out. Operator: free it; then replay.",
     "runtime_busy": "Operator: see what else works on the environment; then replay.",
@@ -69,6 +84,8 @@ REMEDIES: Mapping[str, str] = {
     "not_an_object": "Publisher: send one event as one object.",
     "unknown_event_type": "Publisher: send reservation events only (see [events](events.md)).",
     "invalid_field": "Publisher: correct the field, then publish again.",
+    "state_from_newer_version": "Operator: upgrade all members, then replay.",
+    "state_unreadable": "Operator: mend its record in the state topic, or publish a tombstone; restart, then replay.",
     "internal_error": "Operator: report it with the log's `handling_failed`; replay with a version that mends it.",
 }
 
@@ -90,8 +107,8 @@ _SECTIONS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     (
         "Refused by the template",
         (
-            "In `failed` results, with a notification that says what to change. There is no dead letter: trying the\n"
-            "same again comes to the same."
+            "In `failed` results, with a notification that says what to change. There is no dead letter: the same\n"
+            "again comes to the same, until something else has changed."
         ),
         codes.REASONS,
     ),
@@ -107,7 +124,7 @@ _SECTIONS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     (
         "Could not be read, or not be handled",
         "In dead letters alone.",
-        {**UNREADABLE, **OURS},
+        {**UNREADABLE, **sealed.REASONS, **OURS},
     ),
 )
 

@@ -1,23 +1,24 @@
-"""Moorage's intake and dispatcher with handlers that never return: says HELD when they hold all records of the task."""
+"""Moorage's consumer with handlers that never return: says HELD when it holds all records of the task."""
 
 import asyncio
 
 from benchmarks.contestants.harness import Task, run, say
-from benchmarks.contestants.moorage import moorage
+from benchmarks.contestants.moorage import consuming
 from consumer.dispatch import Done, Limits, Work
-from consumer.handling.publications import Publication
 from consumer.ops.logging import configure_logging
-from consumer.transport.intake import IntakeOptions
+from consumer.transport import Connection, KeyedConsumer, Options, Outgoing, Record
 
 
 async def hold(task: Task, stop: asyncio.Event) -> None:
-    async def never(work: Work[bytes]) -> Done[Publication]:
+    async def never(work: Work[Record]) -> Done[Outgoing]:
         await asyncio.Event().wait()
         raise AssertionError("it never returns")
 
     limits = Limits(max_records=task.records, concurrency=task.concurrency)
-    async with moorage(task, never, limits, IntakeOptions(group=task.group, drain_timeout=0.1)) as (dispatcher, _):
-        while dispatcher.outstanding < task.records:  # noqa: ASYNC110 - nothing tells
+    options = Options(group=task.group, limits=limits, drain_timeout=0.1)
+    consumer = KeyedConsumer(Connection(task.bootstrap), [task.topic], never, options)
+    async with consuming(consumer):
+        while (now := consumer.liveness()) is None or now.outstanding < task.records:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.1)
         say("HELD")
         await stop.wait()

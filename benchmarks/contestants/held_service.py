@@ -15,7 +15,7 @@ async def hold(task: Task, stop: asyncio.Event) -> None:
     service = service_on(task, MemoryEngine(never))
     serving = asyncio.create_task(service.run())
     # Not `unfinished()`: making that list would take some of the memory that is to be measured.
-    while service._dispatcher is None or service._dispatcher.outstanding < task.records:  # noqa: ASYNC110 - nothing tells
+    while (now := service.liveness()) is None or now.outstanding < task.records:  # noqa: ASYNC110 - nothing tells
         await asyncio.sleep(0.1)
     say("HELD")
     await stop.wait()

@@ -1,68 +1,36 @@
-"""Moorage's intake and dispatcher with the sleeping handler: lanes, bounds, watermark commits, retries, draining."""
+"""Moorage's consumer with the sleeping handler: lanes, bounds, watermark commits, retries, draining.
+
+It publishes nothing and remembers nothing here, as its peers do.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from benchmarks.contestants.harness import Handler, Task, main
-from consumer.dispatch import Assignment, Dispatcher, Done, Limits, Work
-from consumer.handling.publications import Publication
+from consumer.dispatch import Done, Limits, Work
 from consumer.ops.logging import configure_logging
-from consumer.transport.connection import Connection
-from consumer.transport.intake import Intake, IntakeOptions
+from consumer.transport import Connection, KeyedConsumer, Options, Outgoing, Record
 
-_DONE: Done[Publication] = Done()
-
-
-class _Nothing:
-    """Stands in for the state topic and the outbox, of which this contest asks nothing."""
-
-    healthy = True
-
-    async def restore(self, assignments: Iterable[Assignment]) -> None:
-        return None
-
-    def forget(self, assignments: Iterable[Assignment]) -> None:
-        return None
+_DONE: Done[Outgoing] = Done()
 
 
 @asynccontextmanager
-async def moorage(
-    task: Task,
-    handle: Callable[[Work[bytes]], Awaitable[Done[Publication]]],
-    limits: Limits,
-    options: IntakeOptions,
-) -> AsyncIterator[tuple[Dispatcher[bytes, Publication], Intake[bytes]]]:
+async def consuming(consumer: KeyedConsumer[Record]) -> AsyncIterator[None]:
     """Consume for as long as the block lasts, then drain, commit and leave the group."""
-
-    def publish(publications: object) -> asyncio.Future[None]:
-        raise AssertionError("there is nothing to publish")
-
-    async with Dispatcher(handle, publish, limits=limits) as dispatcher:
-        nothing = _Nothing()
-        intake = Intake(
-            Connection(task.bootstrap),
-            [task.topic],
-            options,
-            dispatcher=dispatcher,
-            route=lambda record: ((record.key, record.value or b""),),
-            states=nothing,  # type: ignore[arg-type]
-            outbox=nothing,  # type: ignore[arg-type]
-        )
-        running = asyncio.create_task(intake.run())
-        yield dispatcher, intake
-        intake.stop()
-        await running
+    running = asyncio.create_task(consumer.run())
+    yield
+    consumer.stop()
+    await running
 
 
 async def consume(task: Task, handler: Handler, stop: asyncio.Event) -> None:
-    async def handle(work: Work[bytes]) -> Done[Publication]:
-        await handler(work.item)
+    async def handle(work: Work[Record]) -> Done[Outgoing]:
+        await handler(work.item.value or b"")
         return _DONE
 
-    limits = Limits(concurrency=task.concurrency, **task.settings.get("limits", {}))
-    options = IntakeOptions(group=task.group, **task.settings.get("intake", {}))
-    async with moorage(task, handle, limits, options):
+    options = Options(group=task.group, limits=Limits(concurrency=task.concurrency), **task.settings)
+    async with consuming(KeyedConsumer(Connection(task.bootstrap), [task.topic], handle, options)):
         await handler.all_handled.wait()
     await stop.wait()
 

@@ -15,6 +15,9 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "limit_below_minimum": "A limit asked for is below the least that the template offers.",
         "ports_invalid": "The ports asked for cannot be read, are out of bounds, too many, or clash.",
         "host_port_not_allowed": "A host port asked for is outside the range that the template offers.",
+        "ssh_key_missing": "The template insists on the user's SSH public key, and none is known.",
+        "ssh_key_invalid": "The template insists on the user's SSH public key, and what is known is not a usable one.",
+        "quota_exceeded": "A quota has no room for this environment: its user's, its template's, or that of all.",
         "environment_invalid": "The environment variables cannot be read, are too many or too long, or are denied.",
     }
 )

@@ -5,11 +5,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
+from consumer.catalog.security import Security
+from consumer.catalog.ssh_keys import Login
 from schemas.events import Resource, User
 
 Protocol = Literal["tcp", "udp"]
+PullPolicy = Literal["always", "if-not-present", "never"]
 
 RESERVED_VARIABLES = frozenset(
     {
@@ -56,9 +59,39 @@ class AccessHints:
 
 
 @dataclass(frozen=True, slots=True)
+class Readiness:
+    """What must hold within `within` seconds of the start.
+
+    `port` is one of the environment's TCP ports; with `path` a page there must answer, without a connection is enough.
+    `health`: where the image brings a health check of its own, it must pass.
+    """
+
+    port: int | None = None
+    path: str | None = None
+    health: bool = True
+    within: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume to mount at `path`: made if it is not there, and never taken from somebody else.
+
+    `key` is the label value that tells whose it is. `labels` are all that it carries.
+    """
+
+    name: str
+    key: str
+    path: str
+    labels: Mapping[str, str]
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EnvironmentSpec:
     """What to provision. `key` is the label value (a hash of instance and reservation) that finds it again.
 
+    `image_digest` pins the image to the content that ran before; None takes what its tag means now. `login` is whom to
+    let in by SSH. With `must_enforce` no limit may be left out because the runtime cannot hold the environment to it.
     `start_timeout` is seconds, None for the runtime's own. `notes` are sentences for the user about what is not as
     asked for: a substituted image, an ignored parameter.
     """
@@ -72,14 +105,24 @@ class EnvironmentSpec:
     resource: Resource
     reservation_id: str
     expires_at: datetime
+    entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     working_dir: str | None = None
     limits: Limits = Limits()
     ports: tuple[Port, ...] = ()
     access: AccessHints = AccessHints()
+    login: Login | None = None
+    volume: Volume | None = None
+    gpus: int | Literal["all"] | None = None
+    devices: tuple[str, ...] = ()
+    must_enforce: bool = False
+    security: Security = field(default_factory=Security)
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    pull: PullPolicy = "if-not-present"
+    image_digest: str | None = None
     start_timeout: float | None = None
+    ready: Readiness = Readiness()
     notes: tuple[str, ...] = ()
 
     @property
@@ -87,9 +130,9 @@ class EnvironmentSpec:
         """16 hex digits over all that makes the environment what it is: a later end is not a different one.
 
         The variables that describe the reservation do not count: one holds its end, and the platform sends the same
-        event sometimes with and sometimes without what it looks up (user name, e-mail).
+        event sometimes with and sometimes without what it looks up (user name, e-mail, SSH key).
         """
-        identity = {
+        identity: dict[str, Any] = {
             "runtime": self.runtime,
             "image": self.image,
             "command": self.command,
@@ -100,4 +143,10 @@ class EnvironmentSpec:
             "user": self.user.id,
             "resource": self.resource.id,
         }
+        # Only where there are any: environments of templates without stay what they are.
+        identity |= {"entrypoint": self.entrypoint} if self.entrypoint else {}
+        identity |= {"volume": (self.volume.name, self.volume.path)} if self.volume else {}
+        identity |= {"devices": (self.gpus, self.devices)} if self.gpus or self.devices else {}
+        if self.security != Security():  # what was made before there was a choice stays what it was
+            identity["security"] = self.security.identity()
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

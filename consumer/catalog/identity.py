@@ -8,7 +8,7 @@ import re
 import unicodedata
 from datetime import datetime
 
-from consumer.catalog.environment import AccessHints
+from consumer.catalog.environment import AccessHints, Limits
 from schemas.events import Resource, User
 
 MANAGED_BY = "managed-by"
@@ -20,8 +20,12 @@ USER_NAME = "moorage/user"
 RESOURCE_ID = "moorage/resource-id"
 RESOURCE_NAME = "moorage/resource"
 TEMPLATE = "moorage/template"
+CPU_MILLIS = "moorage/cpu-millis"
+MEMORY_BYTES = "moorage/memory-bytes"
 SPEC_HASH = "moorage/spec-hash"
 EXPIRES_AT = "moorage/expires-at"
+IMAGE = "moorage/image"
+IMAGE_DIGEST = "moorage/image-digest"
 HTTP_PORT = "moorage/http-port"
 SSH_PORT = "moorage/ssh-port"
 SSH_USER = "moorage/ssh-user"
@@ -60,9 +64,16 @@ def environment_labels(
     template: str,
     expires_at: datetime,
     access: AccessHints,
+    limits: Limits,
 ) -> dict[str, str]:
     """The labels everything created carries. `moorage/spec-hash` is added by the provisioner, from the spec."""
-    hints = {HTTP_PORT: access.http_port, SSH_PORT: access.ssh_port, SSH_USER: access.ssh_user}
+    facts = {
+        HTTP_PORT: access.http_port,
+        SSH_PORT: access.ssh_port,
+        SSH_USER: access.ssh_user,
+        CPU_MILLIS: limits.cpu_millis,
+        MEMORY_BYTES: limits.memory_bytes,
+    }
     return {
         MANAGED_BY: "moorage",
         INSTANCE: instance,
@@ -74,4 +85,4 @@ def environment_labels(
         RESOURCE_NAME: resource.name or resource.id,
         TEMPLATE: template,
         EXPIRES_AT: expires_at.isoformat(),
-    } | {label: str(value) for label, value in hints.items() if value is not None}
+    } | {label: str(value) for label, value in facts.items() if value is not None}

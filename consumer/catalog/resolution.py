@@ -1,15 +1,19 @@
 """From a template and what a reservation asks for to the environment: decided here, once, and always the same."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from consumer.catalog.environment import AccessHints, EnvironmentSpec, Limits, Port
+from consumer.catalog.access import login_for
+from consumer.catalog.environment import AccessHints, EnvironmentSpec, Limits, Port, Volume
 from consumer.catalog.identity import environment_labels, environment_name, reservation_key
 from consumer.catalog.image_policy import ImageChoice, ImagePolicy, MachineImagePolicy
 from consumer.catalog.images import tagged
 from consumer.catalog.parameters import Overrides, Parameter, parse_parameters
 from consumer.catalog.ports import merge_ports, place_host_ports
-from consumer.catalog.template import MACHINE_RUNTIMES, Template
+from consumer.catalog.security import Security
+from consumer.catalog.template import CONTAINER_ENGINES, MACHINE_RUNTIMES, Template
 from consumer.catalog.variables import check_variables, refuse_denied, reservation_variables
+from consumer.catalog.volumes import volume_for
 from schemas.state import ReservationState
 
 _LIKELY_HTTP_PORTS = (80, 8080, 8888, 443)
@@ -33,6 +37,10 @@ def resolve(
     choice = _image(template, policy, overrides)
     ports = _ports(template, overrides)
     access = _access(template, ports)
+    login, why_no_login = (None, None)
+    if template.runtime in CONTAINER_ENGINES:
+        login, why_no_login = login_for(template.access, state.user)
+    limits = _limits(template, overrides)
     return EnvironmentSpec(
         name=environment_name(instance, state.reservation_id, state.user, state.resource),
         key=reservation_key(instance, state.reservation_id),
@@ -43,11 +51,18 @@ def resolve(
         resource=state.resource,
         reservation_id=state.reservation_id,
         expires_at=state.end,
+        entrypoint=template.entrypoint,
         command=template.command,
         working_dir=template.working_dir,
-        limits=_limits(template, overrides),
+        limits=limits,
         ports=ports,
         access=access,
+        login=login,
+        volume=_volume(template, state, instance),
+        gpus=template.gpus,
+        devices=template.devices,
+        must_enforce=template.on_unenforceable == "refuse",
+        security=template.security.security() if template.security is not None else Security(),
         environment=_environment(template, overrides, state),
         labels={
             **template.labels,
@@ -59,10 +74,13 @@ def resolve(
                 template=template.name,
                 expires_at=state.end,
                 access=access,
+                limits=limits,
             ),
         },
+        pull=template.pull,
         start_timeout=template.start_timeout,
-        notes=(*([choice.note] if choice.note else []), *_ignored(overrides.ignored)),
+        ready=template.ready.readiness(),
+        notes=(*filter(None, (choice.note, why_no_login)), *_ignored(overrides.ignored)),
     )
 
 
@@ -94,15 +112,15 @@ def _ports(template: Template, overrides: Overrides) -> tuple[Port, ...]:
 
 
 def _access(template: Template, ports: Sequence[Port]) -> AccessHints:
-    http, ssh = template.access.http, template.access.ssh
-    if http is None:
-        tcp = {port.container for port in ports if port.protocol == "tcp"}
-        http = next((port for port in _LIKELY_HTTP_PORTS if port in tcp), None)
-    return AccessHints(
-        http_port=http if isinstance(http, int) else None,
-        ssh_port=ssh if isinstance(ssh, int) else None,
-        ssh_user=template.access.ssh_user,
-    )
+    if template.access.http is not None:
+        return template.access.hints
+    tcp = {port.container for port in ports if port.protocol == "tcp"}
+    likely = next((port for port in _LIKELY_HTTP_PORTS if port in tcp), None)
+    return replace(template.access.hints, http_port=likely)
+
+
+def _volume(template: Template, state: ReservationState, instance: str) -> Volume | None:
+    return None if template.volume is None else volume_for(template.volume, template.name, state, instance=instance)
 
 
 def _environment(template: Template, overrides: Overrides, state: ReservationState) -> dict[str, str]:

@@ -8,26 +8,36 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from consumer.catalog import fields
+from consumer.catalog.access import AccessSection
 from consumer.catalog.bounds import CPU, MEMORY, STORAGE, Bounds
-from consumer.catalog.environment import RESERVED_VARIABLES, Port
+from consumer.catalog.devices import Gpus, device_names, gpu_count
+from consumer.catalog.environment import RESERVED_VARIABLES, Port, PullPolicy
 from consumer.catalog.fields import UNLIMITED, Amount, Section, problem
 from consumer.catalog.identity import MANAGED_BY
 from consumer.catalog.image_policy import ImagePattern, ImagePolicy, MachineImagePolicy, OnViolation, parse_pattern
 from consumer.catalog.images import parse_image
+from consumer.catalog.messages import MessagesSection
 from consumer.catalog.parameters import Parameter
 from consumer.catalog.ports import PortRange
+from consumer.catalog.quota_section import Quotas
+from consumer.catalog.readiness import ReadySection
+from consumer.catalog.security_section import SecuritySection
 from consumer.catalog.variables import check_variables
+from consumer.catalog.volumes import VolumeSection
 from consumer.catalog.wording import did_you_mean, quoted
 from schemas.events import Resource
+
+CONTAINER_ENGINES = frozenset({"docker", "podman"})
+"""Where a template's entrypoint, volume and devices can be had, and a key be put into an image."""
 
 MACHINE_RUNTIMES = frozenset({"libvirt", "openstack"})
 """Where images are plain names. Elsewhere they are references, on `process` too: a laptop refuses what a lab would."""
 
+CONTAINER_RUNTIMES = frozenset({"docker", "podman", "kubernetes"})
+
 Runtime = Literal["process", "docker", "podman", "kubernetes", "libvirt", "openstack"]
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-# It goes into an ssh line that people paste: it must not read as an option.
-_SSH_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 
 class Match(Section):
@@ -55,22 +65,6 @@ class Amounts(Section):
     cpu: Annotated[Amount, PlainValidator(fields.cpu)] = None
     memory: Annotated[Amount, PlainValidator(fields.size)] = None
     storage: Annotated[Amount, PlainValidator(fields.size)] = None
-
-
-class AccessSection(Section):
-    """Which ports mean something to people. Ports named here are published, listed or not."""
-
-    http: Annotated[int | Literal["none"] | None, PlainValidator(fields.port_or_none)] = None
-    ssh: Annotated[int | Literal["none"] | None, PlainValidator(fields.port_or_none)] = None
-    ssh_user: str | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.ssh_user is not None and not _SSH_USER.fullmatch(self.ssh_user):
-            raise problem(f"{quoted(self.ssh_user)} is not a login name", "ssh_user")
-        if self.ssh_user is not None and not isinstance(self.ssh, int):
-            raise problem("is given but ssh is not: add the port, `ssh: 22`", "ssh_user")
-        return self
 
 
 class ImagesSection(Section):
@@ -133,21 +127,45 @@ class Template(Section):
     match: Match = Match()
     runtime: Runtime
     image: str | None = None
+    entrypoint: Annotated[tuple[str, ...], PlainValidator(fields.text_list)] = ()
     command: Annotated[tuple[str, ...], PlainValidator(fields.text_list)] = ()
     working_dir: Annotated[str, AfterValidator(_absolute)] | None = None
     limits: Amounts = Amounts()
     minimum: Amounts = Amounts()
     maximum: Amounts = Amounts()
+    on_unenforceable: Literal["warn", "refuse"] = "warn"
+    """What happens where the runtime cannot hold an environment to its storage limit, or a volume to its size."""
+
+    volume: VolumeSection | None = None
+    gpus: Annotated[Gpus | None, PlainValidator(gpu_count)] = None
+    devices: Annotated[tuple[str, ...], PlainValidator(device_names)] = ()
     ports: Annotated[tuple[Port, ...], PlainValidator(fields.port_list)] = ()
     host_ports: Annotated[PortRange | None, PlainValidator(fields.port_range)] = None
     on_host_port: Literal["allocate", "refuse"] = "allocate"
     environment: Annotated[Mapping[str, str], PlainValidator(_variables)] = Field(default_factory=dict)
     labels: Annotated[Mapping[str, str], PlainValidator(_labels)] = Field(default_factory=dict)
     access: AccessSection = AccessSection()
+    security: SecuritySection | None = None
     images: ImagesSection | None = None
     overrides: Annotated[frozenset[Parameter], PlainValidator(_overrides)] = frozenset(Parameter)
     on_disallowed: Literal["refuse", "ignore"] = "refuse"
+    restart: Literal["never", "always"] = "never"
+    """Whether an environment that is lost while its reservation lasts is made again."""
+
+    exclusive: bool = False
+    """Whether a resource holds one environment at a time: a start waits until the one before is gone."""
+
+    pull: PullPolicy = "if-not-present"
+    prepull: bool = False
+    """Whether the image is fetched as soon as a reservation is known, so that its start is quick."""
+
+    messages: MessagesSection = MessagesSection()
+    quotas: Quotas = Quotas()
+    """What may be in use at a time of its environments, beside the quotas for all templates."""
+
     start_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
+    ready: ReadySection = ReadySection()
+    """What must answer before a user is told that the environment is there."""
 
     @property
     def bounds(self) -> Mapping[Parameter, Bounds]:
@@ -177,6 +195,41 @@ class Template(Section):
         for bounds in self.bounds.values():
             if (complaint := bounds.complaint()) is not None:
                 raise problem(*complaint)
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_probed_is_published(self) -> Self:
+        published = {port.container for port in self.ports if port.protocol == "tcp"} | {
+            self.access.http,
+            self.access.ssh,
+        }
+        if (probe := self.ready.probe) is not None and probe[1] not in published:
+            raise problem(f"is {probe[1]}, which is not among the TCP ports: add it to ports", "ready", probe[0])
+        return self
+
+    @model_validator(mode="after")
+    def _pulls_before_if_at_all(self) -> Self:
+        if self.prepull and self.pull == "never":
+            raise problem("fetches nothing, because pull is never: leave one of them out", "prepull")
+        return self
+
+    @model_validator(mode="after")
+    def _engine_can(self) -> Self:
+        if self.runtime in CONTAINER_ENGINES:
+            return self
+        for field in ("entrypoint", "volume", "gpus", "devices"):
+            if getattr(self, field):
+                raise problem(f"cannot be had with {self.runtime}: leave it out", field)
+        if self.runtime == "process" and self.on_unenforceable == "refuse":
+            raise problem("cannot be refuse with process, which bounds no environment as a whole", "on_unenforceable")
+        if self.access.ssh_key == "required":
+            raise problem(f"cannot be required with {self.runtime}, which installs none", "access", "ssh_key")
+        return self
+
+    @model_validator(mode="after")
+    def _security_suits_the_runtime(self) -> Self:
+        if self.security is not None and self.runtime not in CONTAINER_RUNTIMES:
+            raise problem(f"is for containers, and {self.runtime} has none: leave it out", "security")
         return self
 
     @model_validator(mode="after")

@@ -8,9 +8,12 @@ from pydantic import Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from consumer.catalog import fields
+from consumer.catalog.bounds import Bounds
 from consumer.catalog.errors import CatalogError
 from consumer.catalog.fields import Section, problem
+from consumer.catalog.messages import MessagesSection
 from consumer.catalog.parameters import Parameter, alias_table
+from consumer.catalog.quota_section import Quota, Quotas
 from consumer.catalog.strictyaml import Document, Location, YamlError, read_yaml
 from consumer.catalog.template import ImagesSection, Template
 from consumer.catalog.wording import did_you_mean, printable, quoted
@@ -52,6 +55,8 @@ class TemplateFile(Section):
     version: Annotated[int, PlainValidator(_version)]
     images: ImagesSection = ImagesSection()
     aliases: Annotated[Mapping[str, Parameter], PlainValidator(_aliases)] = Field(default_factory=alias_table)
+    messages: MessagesSection = MessagesSection()
+    quotas: Quotas = Quotas()
     templates: tuple[Template, ...]
 
     @model_validator(mode="after")
@@ -67,6 +72,29 @@ class TemplateFile(Section):
                 after = f"matches every resource, so {quoted(self.templates[index + 1].name)} is never used"
                 raise problem(f"{after}: put it last, or give it a match", "templates", index)
         return self
+
+    @model_validator(mode="after")
+    def _quotas_have_room(self) -> Self:
+        """Each template's usual environment must be countable, and fit into its quotas: it could never start."""
+        for index, template in enumerate(self.templates):
+            for quotas in (self.quotas, template.quotas):
+                for most in (quotas.user, quotas.total):
+                    for bounds in template.bounds.values():
+                        if (complaint := _never_fits(bounds, most)) is not None:
+                            raise problem(complaint, "templates", index, "limits", bounds.kind.field)
+        return self
+
+
+def _never_fits(bounds: Bounds, most: Quota) -> str | None:
+    quota: int | None = getattr(most, bounds.kind.field, None)  # there is none for storage
+    if quota is None:
+        return None
+    if bounds.usual is None:
+        return f"is unlimited, and a quota bounds {bounds.kind.title}: state a limit, so that it can be counted"
+    if bounds.usual > quota:
+        show = bounds.kind.show
+        return f"is {show(bounds.usual)}, above a quota of {show(quota)}: nobody could start one"
+    return None
 
 
 def read_template_file(text: str, source: str) -> TemplateFile:

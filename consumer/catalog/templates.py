@@ -7,13 +7,17 @@ from typing import Any, Self
 
 from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.errors import CatalogError, Refused
-from consumer.catalog.image_policy import ImagePolicy, MachineImagePolicy
+from consumer.catalog.image_policy import ImageChoice, ImagePolicy, MachineImagePolicy
+from consumer.catalog.messages import USUAL, Message
+from consumer.catalog.needs import Needs
+from consumer.catalog.quotas import QuotaRules
 from consumer.catalog.resolution import resolve
 from consumer.catalog.strictyaml import Document
-from consumer.catalog.template import Template
+from consumer.catalog.template import CONTAINER_RUNTIMES, Template
 from consumer.catalog.template_file import TemplateFile, check_template_file, read_template_file
 from consumer.catalog.wording import quoted
 from schemas.events import Resource
+from schemas.outbound import Outcome
 from schemas.state import ReservationState
 
 __all__ = ["Catalog", "Defaults", "Template"]
@@ -24,7 +28,8 @@ class Defaults:
     """The one template there is when no file says more: it serves every resource.
 
     Quantities and ports are texts as in a template file. Nobody may ask for more than `cpu`, `memory` and `storage`
-    unless a maximum is given, which may be `unlimited`.
+    unless a maximum is given, which may be `unlimited`. `user_environments` and `total_environments` are quotas; with
+    `queue` a start waits for room.
     """
 
     runtime: str = "docker"
@@ -41,9 +46,14 @@ class Defaults:
     http_port: int | None = None
     ssh_port: int | None = None
     ssh_user: str | None = None
+    user_environments: int | None = None
+    total_environments: int | None = None
+    queue: bool = False
+    capabilities: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The template file that says the same."""
+        contained = self.runtime in CONTAINER_RUNTIMES
         template = {
             "name": "default",
             "runtime": self.runtime,
@@ -54,8 +64,16 @@ class Defaults:
             "command": self.command,
             "images": {"allow": self.allowed_images},
             "access": _said(http=_text(self.http_port), ssh=_text(self.ssh_port), ssh_user=self.ssh_user),
+            "security": {"capabilities": self.capabilities} if contained else None,
         }
-        return {"version": "1", "templates": [_said(**template)]}
+        return {"version": "1", "quotas": self._quotas(), "templates": [_said(**template)]}
+
+    def _quotas(self) -> dict[str, Any]:
+        return {
+            "user": _said(environments=_text(self.user_environments)),
+            "total": _said(environments=_text(self.total_environments)),
+            "queue": self.queue,
+        }
 
 
 class Catalog:
@@ -67,7 +85,11 @@ class Catalog:
         self._templates = file.templates
         common = file.images.container_policy()
         policies = {template.name: template.image_policy(common) for template in file.templates}
+        self.quotas = QuotaRules(file.quotas, {template.name: template.quotas for template in file.templates})
         self._policies: Mapping[str, ImagePolicy | MachineImagePolicy] = MappingProxyType(policies)
+        self._messages = file.messages.over(USUAL)
+        own = {template.name: template.messages.over(self._messages) for template in file.templates}
+        self._own_messages: Mapping[str, Mapping[Outcome, Message]] = MappingProxyType(own)
 
     @classmethod
     def from_yaml(cls, text: str, *, instance: str, source: str = "templates.yaml") -> Self:
@@ -94,9 +116,24 @@ class Catalog:
         """The runtimes that templates use: those that must be configured."""
         return frozenset(template.runtime for template in self._templates)
 
+    def needs(self, runtime: str) -> Needs:
+        """What the templates of a runtime need of it."""
+        return Needs.of(template for template in self._templates if template.runtime == runtime)
+
+    def image_choice(self, template: Template, asked: str) -> ImageChoice:
+        """What a user of the template gets who asks for an image. Raises `Refused`."""
+        return self._policies[template.name].decide(asked, template.image or "")
+
     def template_for(self, resource: Resource) -> Template | None:
         """The first template that serves `resource`."""
         return next((template for template in self._templates if template.match.serves(resource)), None)
+
+    def messages_for(self, template: str | None, resource: Resource) -> Mapping[Outcome, Message]:
+        """What people are told of an environment of this template, or of the one that would serve `resource`."""
+        if template not in self._own_messages:
+            serving = self.template_for(resource)
+            template = serving.name if serving is not None else None
+        return self._messages if template is None else self._own_messages[template]
 
     def resolve(self, state: ReservationState) -> EnvironmentSpec:
         """The environment that `state` asks for. Raises `Refused`; the same state always comes to the same."""
@@ -114,5 +151,5 @@ def _said(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _text(port: int | None) -> str | None:
-    return None if port is None else str(port)
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)

@@ -1,9 +1,14 @@
 """What people typed, made fit for a message: short, on one line, nothing that could move a terminal's cursor."""
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 _LIST_BUDGET = 200
+
+_ADDRESS = re.compile(r"[/:@\\]|\w\.\w")
+"""What makes a word one that leads nowhere when it is cut: a URL, host, path, e-mail address or image name."""
 
 
 def printable(text: str, limit: int = 40) -> str:
@@ -16,6 +21,26 @@ def printable(text: str, limit: int = 40) -> str:
 def quoted(text: str, limit: int = 40) -> str:
     """`text` in double quotes, fit to print. Two of them stay within the 80 characters a refusal may echo."""
     return f'"{printable(text, limit)}"'
+
+
+def one_line(text: str) -> str:
+    """`text` for a sentence: on one line, without what is invisible or changes the direction of what follows."""
+    if text.isprintable():
+        return " ".join(text.split())
+    visible = (c if c.isprintable() else "" if unicodedata.category(c) == "Cf" else " " for c in text)
+    return " ".join("".join(visible).split())
+
+
+def clipped(text: str, limit: int) -> str:
+    """`one_line` of at most `limit` characters, cut between words and never within an address."""
+    text = one_line(text)
+    if len(text) <= limit:
+        return text
+    words, _, _ = text[: max(0, limit - 1)].rpartition(" ")
+    if words:
+        return words + (" …" if _ADDRESS.search(words.rpartition(" ")[2]) else "…")
+    first = text.partition(" ")[0]
+    return "…"[:limit] if _ADDRESS.search(first) else text[: max(0, limit - 1)] + "…"[:limit]
 
 
 def listed(items: Sequence[str], limit: int = 8) -> str:

@@ -72,8 +72,10 @@ def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
 
 
 def print_json(value: object) -> None:
-    """One compact JSON document on a line of standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    """One compact JSON document on a line of standard output, with nothing in it that could move a cursor."""
+    # JSON escapes C0 alone. C1 controls, bidi overrides and unpaired surrogates only ever are within strings.
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    sys.stdout.write("".join(char if char.isprintable() else _escaped(char) for char in text) + "\n")
     sys.stdout.flush()
 
 
@@ -87,6 +89,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
     return first
+
+
+def _escaped(char: str) -> str:
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
 def _loop_factory() -> Any:

@@ -13,8 +13,8 @@ from rich.text import Text
 from consumer.cli.console import out, print_json
 from consumer.cli.text import cell, clock, exact, line, moment_of, place_json, readable
 from consumer.transport.reader import Message
-from schemas.cloudevents import NOTIFICATION_TYPE
-from schemas.outbound import Access, Notification, Outcome, Result
+from schemas.cloudevents import NOTIFICATION_TYPE, PROGRESS_TYPE
+from schemas.outbound import Access, Notification, Outcome, ProgressReport, Result
 
 STYLES = {
     Outcome.PROVISIONED: "green",
@@ -25,6 +25,10 @@ STYLES = {
     Outcome.FAILED: "red",
 }
 
+_KINDS: dict[str, type[Result | Notification | ProgressReport]] = {
+    NOTIFICATION_TYPE: Notification,
+    PROGRESS_TYPE: ProgressReport,
+}
 _ROWS = 500
 _FRAME = 6
 """Lines of the terminal that the table's frame, its title and the shell's prompt take."""
@@ -51,9 +55,9 @@ def view_of(as_json: bool) -> OutboundView:
     return LiveTable() if out.is_terminal else Lines()
 
 
-def body_of(message: Message) -> Result | Notification | None:
+def body_of(message: Message) -> Result | Notification | ProgressReport | None:
     """The parsed body, or None for one that is not ours to read."""
-    kind: type[Result | Notification] = Notification if message.header("ce_type") == NOTIFICATION_TYPE else Result
+    kind = _KINDS.get(message.header("ce_type") or "", Result)
     try:
         return kind.model_validate_json(message.value or b"")
     except ValidationError:
@@ -87,6 +91,8 @@ class Lines(OutboundView):
             line(clock(body.occurred_at), body.event_id, body.outcome, *_facts(body))
         elif isinstance(body, Notification):
             line(when, body.event_id, "notification", body.user_id, f"{body.type}: {body.message}")
+        elif isinstance(body, ProgressReport):
+            line(clock(body.occurred_at), body.event_id, "progress", body.user_id, f"{body.stage}: {body.detail}")
         else:
             line(when, readable(message.key), message.header("ce_type") or "unknown", "not readable")
 

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from consumer.app import Moorage
-from consumer.cli.console import Exit, load_settings, run_async
+from consumer.cli.console import EXPECTED_ERRORS, Exit, fail, load_settings, run_async
 from consumer.ops.logging import configure_logging
 
 
@@ -20,7 +20,11 @@ def run() -> None:
     """
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
-    if not run_async(serve(Moorage(settings))):
+    try:
+        service = Moorage(settings)
+    except EXPECTED_ERRORS as error:
+        fail(str(error))
+    if not run_async(serve(service)):
         raise typer.Exit(Exit.UNFINISHED)
 
 

@@ -56,7 +56,15 @@ def moment_of(timestamp_ms: int) -> datetime | None:
 
 
 def size(count: int) -> str:
-    return f"{count} B" if count < 1024 else f"{count / 1024:.1f} KiB"
+    """In the largest binary unit of which there is at least one: `512 B`, `1.5 KiB`, `64.0 MiB`."""
+    if count < 1024:
+        return f"{count} B"
+    amount = count / 1024
+    for unit in ("KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
 
 
 def readable(data: bytes | None) -> str | None:

@@ -16,7 +16,7 @@ from consumer.cli.outbound import OutboundView, body_of, view_of
 from consumer.cli.text import note, readable
 from consumer.settings import Settings
 from consumer.transport.reader import Message, Reader
-from schemas.cloudevents import NOTIFICATION_TYPE
+from schemas.cloudevents import NOTIFICATION_TYPE, PROGRESS_TYPE
 from schemas.outbound import Result
 
 
@@ -29,7 +29,7 @@ class Wanted:
     results_only: bool = False
 
     def lets_pass(self, message: Message) -> bool:
-        if self.results_only and message.header("ce_type") == NOTIFICATION_TYPE:
+        if self.results_only and message.header("ce_type") in (NOTIFICATION_TYPE, PROGRESS_TYPE):
             return False
         if self.reservation is not None and reservation_of(message) != self.reservation:
             return False
@@ -50,7 +50,7 @@ def watch(
     ] = False,
     reservation: Annotated[str | None, typer.Option(help="Only this reservation.")] = None,
     user: Annotated[str | None, typer.Option(help="Only this user, by id or name.")] = None,
-    results: Annotated[bool, typer.Option("--results", help="Leave notifications out.")] = False,
+    results: Annotated[bool, typer.Option("--results", help="Leave notifications and progress out.")] = False,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many messages.")] = None,
     timeout: Annotated[float | None, typer.Option(min=0.0, help="End after so many seconds.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each message.")] = False,

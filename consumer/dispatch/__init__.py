@@ -1,17 +1,27 @@
 """Key-ordered concurrency: lanes, scheduler, watermark. Knows asyncio, not Kafka and not our events."""
 
+from consumer.dispatch.allowance import DeadLetterBudget
 from consumer.dispatch.assignment import Assignment, Watermark
+from consumer.dispatch.breaker import BreakerPolicy
 from consumer.dispatch.budget import Limits
-from consumer.dispatch.dispatcher import Dispatcher, Unfinished
-from consumer.dispatch.lanes import Work
+from consumer.dispatch.dispatcher import Dispatcher
+from consumer.dispatch.lanes import NO_OFFSET, Work
+from consumer.dispatch.offset_map import OffsetMap, OffsetMapError
 from consumer.dispatch.retries import RetryPolicy
-from consumer.dispatch.verdicts import Done, Retry, Verdict
+from consumer.dispatch.unfinished import Unfinished
+from consumer.dispatch.verdicts import Done, Outage, Retry, Verdict
 
 __all__ = [
+    "NO_OFFSET",
     "Assignment",
+    "BreakerPolicy",
+    "DeadLetterBudget",
     "Dispatcher",
     "Done",
     "Limits",
+    "OffsetMap",
+    "OffsetMapError",
+    "Outage",
     "Retry",
     "RetryPolicy",
     "Unfinished",

@@ -12,6 +12,12 @@ class Limits:
     max_records: int = 10_000
     max_bytes: int = 64 * 1024 * 1024
     max_records_per_partition: int = 5_000
+    max_parked: int = 5_000
+    """Records that wait for another attempt, of those above."""
+
+    max_unacknowledged: int = 2_000
+    """Outcomes on their way to the broker: no handler is started while there are more."""
+
     reopen_at: float = 0.7
     """A closed door opens again when usage fell to this fraction of its bound."""
 
@@ -32,7 +38,18 @@ class Budget:
         self._limits = limits
         self.records = 0
         self.bytes = 0
+        self.parked = 0
         self.open = True
+
+    def park(self) -> None:
+        self.parked += 1
+        if self.parked >= self._limits.max_parked:
+            self.open = False
+
+    def unpark(self) -> bool:
+        """Note that one parked record is no more; True when a door opened by it."""
+        self.parked -= 1
+        return self._reopen()
 
     def take(self, assignment: Assignment, size: int) -> None:
         limits = self._limits
@@ -50,13 +67,19 @@ class Budget:
         self.records -= 1
         self.bytes -= size
         assignment.outstanding -= 1
-        opened = False
-        if (
-            not self.open
-            and self.records <= limits.max_records * limits.reopen_at
-            and self.bytes <= limits.max_bytes * limits.reopen_at
-        ):
-            self.open = opened = True
+        opened = self._reopen()
         if not assignment.open and assignment.outstanding <= limits.max_records_per_partition * limits.reopen_at:
             assignment.open = opened = True
         return opened
+
+    def _reopen(self) -> bool:
+        limits = self._limits
+        if (
+            self.open
+            or self.records > limits.max_records * limits.reopen_at
+            or self.bytes > limits.max_bytes * limits.reopen_at
+            or self.parked > limits.max_parked * limits.reopen_at
+        ):
+            return False
+        self.open = True
+        return True

@@ -1,12 +1,13 @@
 """Lanes: the queue of one key each, and the lanes that are ready to run, grouped so that each group has its limit."""
 
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from enum import Enum, auto
 from itertools import pairwise
 from typing import Generic, TypeVar
 
 from consumer.dispatch.assignment import Assignment
+from consumer.dispatch.breaker import Breaker, BreakerPolicy
 
 T = TypeVar("T")
 
@@ -18,24 +19,46 @@ class Stage(Enum):
     RUNNING = auto()
     PUBLISHING = auto()
     PARKED = auto()
+    HELD = auto()
+    """Its dead letter waits for the budget."""
 
 
 class Countdown:
-    """The parts of one record that are not done yet."""
+    """The parts of one record that are not done yet, and whether any was begun."""
 
-    __slots__ = ("remaining",)
+    __slots__ = ("begun", "remaining")
 
     def __init__(self, remaining: int) -> None:
+        self.begun = False
         self.remaining = remaining
+
+
+NO_OFFSET = -1
+"""Of work that no record asked for."""
 
 
 class Work(Generic[T]):
     """One item on its way through a lane.
 
     `attempt` counts from 1; `started_at` is the loop time of the first attempt, `admitted_at` that of admission.
+    `interrupted` tells that something came in behind it which makes it pointless; a handler that wants to know at once
+    sets `on_interrupt`.
     """
 
-    __slots__ = ("admitted_at", "assignment", "attempt", "item", "key", "next", "offset", "parts", "size", "started_at")
+    __slots__ = (
+        "admitted_at",
+        "assignment",
+        "attempt",
+        "interrupted",
+        "item",
+        "key",
+        "next",
+        "offset",
+        "on_interrupt",
+        "parts",
+        "size",
+        "started_at",
+    )
 
     def __init__(
         self, assignment: Assignment, offset: int, key: Hashable, item: T, size: int, admitted_at: float
@@ -50,6 +73,15 @@ class Work(Generic[T]):
         self.attempt = 0
         self.parts: Countdown | None = None
         self.next: Work[T] | None = None
+        self.interrupted = False
+        self.on_interrupt: Callable[[], None] | None = None
+
+    def interrupt(self) -> None:
+        if self.interrupted:
+            return
+        self.interrupted = True
+        if self.on_interrupt is not None:
+            self.on_interrupt()
 
 
 class Lane(Generic[T]):
@@ -89,49 +121,69 @@ class Lane(Generic[T]):
 
 
 class Group(Generic[T]):
-    """Lanes that share a concurrency limit, such as those of one runtime."""
+    """Lanes that share a concurrency limit and a circuit breaker, such as those of one runtime."""
 
-    __slots__ = ("limit", "name", "ready", "running")
+    __slots__ = ("breaker", "limit", "name", "ready", "running", "slots")
 
-    def __init__(self, name: str | None, limit: int) -> None:
+    def __init__(self, name: str | None, limit: int, breaker: Breaker) -> None:
         self.name = name
         self.limit = limit
+        self.breaker = breaker
         self.ready: deque[Lane[T]] = deque()
         self.running = 0
+        self.slots = limit
+
+    @property
+    def runnable(self) -> bool:
+        """Whether one of its lanes is ready and may run."""
+        return bool(self.ready) and self.running < self.slots
+
+    def adjust(self) -> None:
+        """Let the breaker's state count."""
+        self.slots = self.breaker.slots(self.limit)
 
 
 class ReadyLanes(Generic[T]):
     """The lanes that wait for a slot. Groups take turns, so a long queue in one does not starve another."""
 
-    def __init__(self, limits: dict[str, int], default_limit: int) -> None:
+    def __init__(self, limits: dict[str, int], default_limit: int, breakers: BreakerPolicy) -> None:
         self._limits = limits
         self._default_limit = default_limit
+        self._breakers = breakers
         self._groups: dict[str | None, Group[T]] = {}
         self._turns: deque[Group[T]] = deque()
 
-    def push(self, lane: Lane[T], group_name: str | None) -> None:
-        group = self._groups.get(group_name)
+    def __iter__(self) -> Iterator[Group[T]]:
+        return iter(self._groups.values())
+
+    def group(self, name: str | None) -> Group[T]:
+        group = self._groups.get(name)
         if group is None:
-            limit = self._limits.get(group_name, self._default_limit) if group_name else self._default_limit
-            group = self._groups[group_name] = Group(group_name, limit)
+            limit = self._limits.get(name, self._default_limit) if name else self._default_limit
+            group = self._groups[name] = Group(name, limit, Breaker(self._breakers))
             self._turns.append(group)
-        group.ready.append(lane)
+        return group
+
+    def push(self, lane: Lane[T], group_name: str | None) -> None:
+        self.group(group_name).ready.append(lane)
 
     def pop(self) -> tuple[Lane[T], Group[T]] | None:
-        """The next lane whose group has room, counted as running there until `leave`; None when there is none."""
+        """The next lane that may run, counted as running in its group until that is taken back; None without one."""
         turns = self._turns
         for _ in range(len(turns)):
             group = turns[0]
             if len(turns) > 1:
                 turns.rotate(-1)
-            if group.ready and group.running < group.limit:
+            if group.runnable:
                 group.running += 1
                 return group.ready.popleft(), group
         return None
 
-    def has_runnable(self) -> bool:
-        return any(group.ready and group.running < group.limit for group in self._turns)
+    def discard(self, lanes: Set[Lane[T]]) -> None:
+        """Take these out of the queues they are in."""
+        for group in self._turns:
+            if not lanes.isdisjoint(group.ready):
+                group.ready = deque(lane for lane in group.ready if lane not in lanes)
 
-    def running(self) -> dict[str | None, int]:
-        """How many lanes run in each group."""
-        return {group.name: group.running for group in self._turns}
+    def has_runnable(self) -> bool:
+        return any(group.runnable for group in self._turns)

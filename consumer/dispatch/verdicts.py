@@ -8,9 +8,13 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[P]):
-    """Finished, as soon as every publication was acknowledged."""
+    """Finished, as soon as every publication was acknowledged.
+
+    `dead_letters` is how many of them are dead letters: they are published when the budget for such allows.
+    """
 
     publications: tuple[P, ...] = ()
+    dead_letters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +28,14 @@ class Retry:
     fresh: bool = False
 
 
-Verdict = Done[P] | Retry
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """What all work of `group` depends on does not answer. The work waits until it does, its attempts uncounted.
+
+    Consecutive outages open the group's circuit breaker. None is the group that the work was run in.
+    """
+
+    group: str | None = None
+
+
+Verdict = Done[P] | Retry | Outage

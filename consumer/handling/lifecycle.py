@@ -1,19 +1,25 @@
 """Making a reservation's environment exist, and making it gone: the calls to the runtimes, bounded in time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
 from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.errors import Refused
 from consumer.catalog.identity import reservation_key
+from consumer.catalog.quotas import Holding, Usage
 from consumer.catalog.templates import Catalog
-from consumer.handling.errors import Permanent, ProvisionerError, Transient
-from consumer.handling.ports import Environment, Progress, Provisioner, Status
+from consumer.handling.clock import utc_now
+from consumer.handling.errors import Busy, Permanent, ProvisionerError, Queued, Transient, Unavailable
+from consumer.handling.ports import Environment, Progress, Provisioner, Report, Status
+from consumer.handling.quotas import Ledger
+from consumer.handling.stopwatch import Stopwatch
+from consumer.reservations import Sighting
 from schemas.events import Resource
 from schemas.state import Phase, ReservationState
 
@@ -21,26 +27,19 @@ log = structlog.get_logger("moorage.lifecycle")
 
 REASONS = {
     "start_timeout": "The environment did not come up in the time that was left for it.",
-    "release_timeout": "The runtime did not remove the environment in time; it is tried again.",
-    "look_timeout": "The runtime did not say in time what it runs; it is asked again.",
+    "release_timeout": "The runtime did not remove the environment in time.",
+    "look_timeout": "The runtime did not say in time what it runs.",
+    "resource_busy": "The resource is still in use by the reservation before; its environment was not gone in time.",
     "runtime_not_configured": "The environment needs a runtime that this installation does not run.",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Provided:
-    """A reservation with its environment, and sentences for the user on what is not as asked for."""
-
-    state: ReservationState
-    notes: tuple[str, ...] = ()
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Lifecycle:
-    """Provisions and releases through the runtimes at hand; raises `Refused` and `ProvisionerError`s."""
+    """Provisions and releases through the runtimes at hand; raises `Refused` and `ProvisionerError`s.
+
+    What is provisioned is claimed in `ledger`, until its caller has settled what came of it. Without a ledger, nothing
+    but what is being made counts for quotas.
+    """
 
     def __init__(
         self,
@@ -50,6 +49,8 @@ class Lifecycle:
         instance: str,
         start_timeout: float,
         release_timeout: float,
+        exclusive_wait: float = 600.0,
+        ledger: Ledger | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._catalog = catalog
@@ -57,6 +58,12 @@ class Lifecycle:
         self._instance = instance
         self._start_timeout = start_timeout
         self._release_timeout = release_timeout
+        self._exclusive_wait = exclusive_wait
+        self.ledger = ledger if ledger is not None else Ledger(catalog.quotas)
+        self._claimed: set[str] = set()
+        """Exclusive resources on which an environment is being made."""
+
+        self._removing: Counter[str] = Counter()
         self._now = now
 
     def runtime_for(self, state: ReservationState | None, resource: Resource) -> str | None:
@@ -67,25 +74,44 @@ class Lifecycle:
         return template.runtime if template is not None else None
 
     async def provision(
-        self, wanted: ReservationState, remembered: ReservationState | None, *, elapsed: float
-    ) -> Provided:
-        """`wanted` with its environment running and its access filled in.
+        self,
+        wanted: ReservationState,
+        remembered: ReservationState | None,
+        watch: Stopwatch,
+        report: Report,
+        *,
+        elapsed: float,
+    ) -> ReservationState:
+        """`wanted` with its environment running, its access filled in, and notes on what is not as asked for.
 
         One that is remembered as running and still does stays as it is, whatever templates say by now. `elapsed` is
-        how many seconds of the start timeout earlier attempts have used.
+        how many seconds of the start timeout earlier attempts have used; `watch` times what is made, and `report` hears
+        of each step.
         """
         if remembered is not None and (running := await self._announced(remembered)) is not None:
-            kept = {"runtime": remembered.runtime, "template": remembered.template, "image": remembered.image}
-            return Provided(_with_environment(wanted.model_copy(update=kept), running))
-        spec = self._catalog.resolve(wanted)
+            fields = ("runtime", "template", "image", "image_digest", "notes", "cpu_millis", "memory_bytes")
+            kept = {name: getattr(remembered, name) for name in fields}
+            return _with_environment(wanted.model_copy(update=kept), running)
+        spec = _pinned(self._catalog.resolve(wanted), remembered)
         provisioner = self._runtime(spec.runtime)
         start_timeout = self._start_timeout if spec.start_timeout is None else spec.start_timeout
         budget = min(start_timeout - elapsed, (wanted.end - self._now()).total_seconds())
-        async with _at_most(budget, Permanent("start_timeout", REASONS["start_timeout"])):
-            if (environment := await self._make_way(provisioner, spec, remembered)) is None:
-                environment = await provisioner.ensure(spec, self._reporter(spec))
-        made = {"runtime": spec.runtime, "template": spec.template, "image": environment.image or spec.image}
-        return Provided(_with_environment(wanted.model_copy(update=made), environment), spec.notes)
+        with _naming(provisioner):
+            async with _at_most(budget, Permanent("start_timeout", REASONS["start_timeout"])):
+                await self._claim(provisioner, spec, remembered)
+                async with self._alone(provisioner, spec, wanted.resource):
+                    watch.begin()
+                    environment = await self._made(provisioner, spec, remembered, _reporter(spec, watch, report))
+        made = {
+            "runtime": spec.runtime,
+            "template": spec.template,
+            "image": environment.image or spec.image,
+            "image_digest": environment.image_digest,
+            "notes": (*spec.notes, *environment.notes),
+            "cpu_millis": spec.limits.cpu_millis if environment.cpu_millis is None else environment.cpu_millis,
+            "memory_bytes": spec.limits.memory_bytes if environment.memory_bytes is None else environment.memory_bytes,
+        }
+        return _with_environment(wanted.model_copy(update=made), environment)
 
     async def still_runs(self, state: ReservationState) -> bool:
         """Whether the environment that was announced for `state` runs; True as well when nobody can tell."""
@@ -107,33 +133,134 @@ class Lifecycle:
         if spec is not None and spec.runtime == previous.runtime:
             found = await self._find(spec.runtime, spec.key)
             if found is not None and found.spec_hash == spec.spec_hash:
+                self.ledger.vacate(previous.reservation_id)
                 return
         await self.release(previous)
+        self.ledger.vacate(previous.reservation_id)
 
     async def release(self, state: ReservationState) -> bool:
         """Make sure that nothing of the reservation is left; True when there was something.
 
-        Without a remembered runtime every one is asked: END may come for what another life of Moorage provisioned.
+        Without a remembered runtime every one is asked: END may come for what another life of Moorage provisioned. So
+        it is for a pending one, whose runtime is that of a former environment: what was begun since may be on another.
         """
         key = reservation_key(self._instance, state.reservation_id)
         asked = tuple(self._provisioners.values())
-        if state.runtime and (state.environment or state.runtime in self._provisioners):
+        known = state.runtime is not None and state.phase is not Phase.PENDING
+        if state.runtime and known and (state.environment or state.runtime in self._provisioners):
             asked = (self._runtime(state.runtime),)
+        return await self._remove_from(asked, key)
+
+    def owing(self, state: ReservationState, wanted: ReservationState) -> ReservationState:
+        """`state`, with the environment that was to be made for `wanted` and may still be there, on whatever runtime.
+
+        It is removed as soon as that works, and before the reservation has another one.
+        """
+        try:
+            name = self._catalog.resolve(wanted).name
+        except Refused:  # it never came to making it, and what is still there is that of before
+            name = reservation_key(self._instance, wanted.reservation_id)
+        return state.model_copy(update={"environment": name})
+
+    async def sweep(self, reservation_id: str, *, spare: str | None = None) -> bool:
+        """Remove whatever there is of a reservation, on every runtime but `spare`; True when there was something."""
+        key = reservation_key(self._instance, reservation_id)
+        swept = tuple(each for runtime, each in self._provisioners.items() if runtime != spare)
+        return await self._remove_from(swept, key)
+
+    async def _remove_from(self, asked: Sequence[Provisioner], key: str) -> bool:
         async with _at_most(self._release_timeout, Transient("release_timeout", REASONS["release_timeout"])):
             # All at once: one in trouble must not keep the others from removing what they have.
-            removed = await asyncio.gather(*(each.remove(key) for each in asked), return_exceptions=True)
+            removed = await asyncio.gather(*(self._remove(each, key) for each in asked), return_exceptions=True)
         for outcome in removed:
             if isinstance(outcome, BaseException):
                 raise outcome
         return any(removed)
+
+    async def sighting(self, reservation_id: str, *, home: str | None = None) -> Sighting:
+        """What there is of a reservation, on any runtime. `home` is where its environment is remembered to run."""
+        key = reservation_key(self._instance, reservation_id)
+        async with self._looking():
+            found = {runtime: await _find(each, key) for runtime, each in self._provisioners.items()}
+        there = {runtime: each for runtime, each in found.items() if each is not None}
+        strays = home is not None and bool(there.keys() - {home})
+        ours = [each for runtime, each in there.items() if home in (None, runtime)]
+        runs = any(each.status in (Status.RUNNING, Status.STARTING) for each in ours)
+        ending = next((each.ending for each in ours if each.ending is not None), None)
+        if runs or ending is None:
+            return Sighting(exists=bool(there), runs=runs, strays=strays)
+        return Sighting(True, False, exit_code=ending.exit_code, out_of_memory=ending.out_of_memory, strays=strays)
+
+    async def everything(self) -> AsyncIterator[Environment]:
+        """All environments of this instance, runtime by runtime; one that does not answer ends it."""
+        for provisioner in self._provisioners.values():
+            async with self._looking():
+                with _naming(provisioner):
+                    found = await provisioner.list()
+            for environment in found:
+                yield environment
+
+    def removes(self, reservation_id: str) -> bool:
+        """Whether something of the reservation is being removed at this moment."""
+        return reservation_key(self._instance, reservation_id) in self._removing
+
+    def restarts(self, resource: Resource) -> bool:
+        """Whether an environment on this resource that was lost is made again."""
+        template = self._catalog.template_for(resource)
+        return template is not None and template.restart == "always"
 
     async def on_resource(self, resource_id: str) -> list[Environment]:
         """The environments that run on a resource, over all runtimes."""
         found: list[Environment] = []
         async with self._looking():
             for provisioner in self._provisioners.values():
-                found += [each for each in await provisioner.list() if each.resource_id == resource_id]
+                with _naming(provisioner):
+                    found += [each for each in await provisioner.list() if each.resource_id == resource_id]
         return found
+
+    async def _claim(
+        self, provisioner: Provisioner, spec: EnvironmentSpec, remembered: ReservationState | None
+    ) -> None:
+        """Have it count for its quotas. Raises `Refused` or `Queued` where there is no room.
+
+        What is there already was let in before, by a member that crashed before it could say so.
+        """
+        usage = Usage(1, spec.limits.cpu_millis or 0, spec.limits.memory_bytes or 0)
+        wanted, loop = Holding(spec.user.id, spec.template, usage), asyncio.get_running_loop()
+        try:
+            self.ledger.claim(spec.reservation_id, wanted, at=loop.time())
+        except (Refused, Queued) as error:
+            if isinstance(error, Queued) and error.again:
+                raise
+            found = await provisioner.find(spec.key)
+            if found is None or not _is_in_use(found, spec, remembered):
+                raise
+            self.ledger.claim(spec.reservation_id, wanted, at=loop.time(), exists=True)
+
+    @asynccontextmanager
+    async def _alone(self, provisioner: Provisioner, spec: EnvironmentSpec, resource: Resource) -> AsyncIterator[None]:
+        """While nobody else has the resource, where its template wants that. Raises `Busy` otherwise."""
+        template = self._catalog.template_for(resource)
+        if template is None or not template.exclusive:
+            yield
+            return
+        busy = Busy("resource_busy", REASONS["resource_busy"], patience=self._exclusive_wait)
+        if resource.id in self._claimed:
+            raise busy
+        self._claimed.add(resource.id)
+        try:
+            if any(each.resource_id == resource.id and each.key != spec.key for each in await provisioner.list()):
+                raise busy
+            yield
+        finally:
+            self._claimed.remove(resource.id)
+
+    async def _made(
+        self, provisioner: Provisioner, spec: EnvironmentSpec, remembered: ReservationState | None, report: Report
+    ) -> Environment:
+        if (kept := await self._make_way(provisioner, spec, remembered)) is not None:
+            return kept
+        return await provisioner.ensure(spec, report)
 
     async def _make_way(
         self, provisioner: Provisioner, spec: EnvironmentSpec, remembered: ReservationState | None
@@ -143,16 +270,15 @@ class Lifecycle:
         A failed reservation's leftovers were never announced. Other environments that run may have been, just before
         a crash or the loss of the state: same resource and same user keep them, though templates have changed.
         """
-        if remembered is not None and remembered.environment and remembered.runtime not in (None, spec.runtime):
+        if remembered is not None and remembered.environment and remembered.runtime != spec.runtime:
             await self.release(remembered)
         found = await provisioner.find(spec.key)
         if found is None or found.spec_hash == spec.spec_hash:
             return None
-        begun = remembered is None or remembered.phase is Phase.PENDING
-        if begun and found.status is Status.RUNNING and _serves(found, spec):
+        if _was_announced(found, spec, remembered):
             return found
         log.info("environment_replaced", reservation=spec.reservation_id, environment=found.name)
-        await provisioner.remove(spec.key)
+        await self._remove(provisioner, spec.key, keep=True)
         return None
 
     async def _announced(self, state: ReservationState) -> Environment | None:
@@ -162,9 +288,19 @@ class Lifecycle:
         found = await self._find(state.runtime, reservation_key(self._instance, state.reservation_id))
         return found if found is not None and found.status is Status.RUNNING else None
 
+    async def _remove(self, provisioner: Provisioner, key: str, *, keep: bool = False) -> bool:
+        self._removing[key] += 1
+        try:
+            with _naming(provisioner):
+                return await provisioner.remove(key, keep=keep)
+        finally:
+            self._removing[key] -= 1
+            if not self._removing[key]:
+                del self._removing[key]
+
     async def _find(self, runtime: str, key: str) -> Environment | None:
         async with self._looking():
-            return await self._runtime(runtime).find(key)
+            return await _find(self._runtime(runtime), key)
 
     def _looking(self) -> AbstractAsyncContextManager[None]:
         return _at_most(self._release_timeout, Transient("look_timeout", REASONS["look_timeout"]))
@@ -174,25 +310,63 @@ class Lifecycle:
             raise Permanent("runtime_not_configured", REASONS["runtime_not_configured"])
         return provisioner
 
-    def _reporter(self, spec: EnvironmentSpec) -> Callable[[Progress], None]:
-        def report(progress: Progress) -> None:
-            log.info(
-                "environment_progress",
-                reservation=spec.reservation_id,
-                environment=spec.name,
-                stage=progress.stage,
-                detail=progress.detail,
-            )
 
-        return report
+def _reporter(spec: EnvironmentSpec, watch: Stopwatch, report: Report) -> Report:
+    def step(progress: Progress) -> None:
+        watch.note(progress)
+        log.info(
+            "environment_progress",
+            reservation=spec.reservation_id,
+            environment=spec.name,
+            stage=progress.stage,
+            detail=progress.detail,
+        )
+        report(progress)
+
+    return step
+
+
+def _pinned(spec: EnvironmentSpec, remembered: ReservationState | None) -> EnvironmentSpec:
+    """`spec`, with the content that ran before: what is made again for a running reservation is the same."""
+    if remembered is None or remembered.phase is not Phase.ACTIVE or remembered.image != spec.image:
+        return spec
+    return replace(spec, image_digest=remembered.image_digest)
 
 
 def _with_environment(state: ReservationState, environment: Environment) -> ReservationState:
     return state.model_copy(update={"environment": environment.name, "access": environment.access})
 
 
+def _is_in_use(found: Environment, spec: EnvironmentSpec, remembered: ReservationState | None) -> bool:
+    """Whether an environment that was found is what provisioning would come to."""
+    if found.spec_hash == spec.spec_hash:
+        return found.status in (Status.RUNNING, Status.STARTING)
+    return _was_announced(found, spec, remembered)
+
+
+def _was_announced(found: Environment, spec: EnvironmentSpec, remembered: ReservationState | None) -> bool:
+    """Whether its user may have been told of an environment that was made to another spec."""
+    begun = remembered is None or remembered.phase is Phase.PENDING
+    return begun and found.status is Status.RUNNING and _serves(found, spec)
+
+
 def _serves(environment: Environment, spec: EnvironmentSpec) -> bool:
     return environment.resource_id == spec.resource.id and environment.user in (spec.user.id, spec.user.name)
+
+
+async def _find(provisioner: Provisioner, key: str) -> Environment | None:
+    with _naming(provisioner):
+        return await provisioner.find(key)
+
+
+@contextmanager
+def _naming(provisioner: Provisioner) -> Iterator[None]:
+    """Say which runtime it was that does not answer."""
+    try:
+        yield
+    except Unavailable as error:
+        error.runtime = error.runtime or provisioner.runtime
+        raise
 
 
 @asynccontextmanager

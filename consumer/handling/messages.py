@@ -1,38 +1,18 @@
 """The notifications people read: what is ready, until when and how to get in; or what went wrong and what to do."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, tzinfo
 
-from schemas.outbound import NOTIFICATION_LIMIT, Access, NotificationType, Outcome, Result
+from consumer.catalog.messages import USUAL, Message, Placeholder, Value
+from consumer.handling.advice import advice_for
+from schemas.events import Resource
+from schemas.outbound import Access, AccessPort, NotificationType, Outcome, Result
 
-_NAME_LIMIT = 60
-_REASON_LIMIT = 410
-"""Room for a whole refusal: its end says what to do. With the longest name it makes less than 500 characters."""
+Texts = Callable[[str | None, Resource], Mapping[Outcome, Message]]
+"""The texts for environments of a template (None: not known which) on a resource."""
 
-
-def message_for(result: Result, notes: Sequence[str] = ()) -> tuple[str, NotificationType]:
-    """The text, at most 500 characters and never cut within an address, and the kind of notification it is.
-
-    `notes` are told with what is ready, as far as there is room.
-    """
-    name = _clip(result.resource_name or f"Resource {result.resource_id}", _NAME_LIMIT)
-    until = _clock(result.end)
-    match result.outcome:
-        case Outcome.PROVISIONED:
-            opening = f"{name} is ready until {until}."
-            text = " ".join(_fitting([opening, *_ways_in(result.access), *notes]))
-        case Outcome.UPDATED:
-            text = f"{name} now runs until {until}."
-        case Outcome.RELEASED:
-            text = f"{name} was released. {_why(result)}".strip()
-        case Outcome.EXPIRED:
-            text = f"The reservation of {name} ran out at {until}; its environment was removed."
-        case Outcome.SKIPPED:
-            text = f"{name} was not started. {_why(result)}".strip()
-        case Outcome.FAILED:
-            text = f"{name} could not be provided. {_why(result)}".strip()
-    return text, _KIND[result.outcome]
-
+_BETWEEN_WAYS = " · "
+"""Between addresses, with spaces: what touches one is copied with it."""
 
 _KIND = {
     Outcome.PROVISIONED: NotificationType.SUCCESS,
@@ -44,45 +24,85 @@ _KIND = {
 }
 
 
+class Messenger:
+    """Words results for people, in an operator's texts and time zone."""
+
+    def __init__(self, texts: Texts = lambda template, resource: USUAL, zone: tzinfo = UTC) -> None:
+        self._texts = texts
+        self._zone = zone
+
+    def message_for(self, result: Result) -> tuple[str, NotificationType]:
+        """The text, at most 500 characters and never cut within an address, and the kind of notification it is.
+
+        Its notes are told with what is ready, as far as there is room.
+        """
+        resource = Resource(result.resource_id, result.resource_name, result.resource_type)
+        message = self._texts(result.template, resource)[result.outcome]
+        return message.filled(self._values(result)), _KIND[result.outcome]
+
+    def _values(self, result: Result) -> Mapping[Placeholder, Value]:
+        start, until = (_clock(moment, result.occurred_at, self._zone) for moment in (result.start, result.end))
+        access = result.access
+        return {
+            Placeholder.RESOURCE: _name(result.resource_name, f"Resource {result.resource_id}"),
+            Placeholder.USER: _name(result.username, result.user_id),
+            Placeholder.RESERVATION: _name(result.event_id, ""),
+            Placeholder.START: Value((start,)),
+            Placeholder.UNTIL: Value((until,)),
+            Placeholder.ACCESS: Value(tuple(_ways_in(access)), _BETWEEN_WAYS),
+            Placeholder.SSH: Value((access.ssh,) if access and access.ssh else ()),
+            Placeholder.URL: Value((access.url,) if access and access.url else ()),
+            Placeholder.PORTS: Value(
+                tuple(f"{address} ({port})" for port, address in _other_ports(access)), _BETWEEN_WAYS
+            ),
+            Placeholder.REASON: Value((_why(result),), prose=True),
+            Placeholder.ADVICE: Value((advice_for(result, start),)),
+            Placeholder.NOTES: Value(result.notes),
+        }
+
+
+def _name(text: str | None, otherwise: str) -> Value:
+    """A name that somebody typed, unless there is nothing to see of it."""
+    typed = Value((text or "",), prose=True)
+    return typed if typed.within(len(text or "")) else Value((otherwise,), prose=True)
+
+
+def _why(result: Result) -> str:
+    if result.reason is not None:
+        return result.reason.message
+    return "The reservation has ended." if result.outcome is Outcome.RELEASED else ""
+
+
 def _ways_in(access: Access | None) -> list[str]:
     """All ways in, the handiest first."""
+    ways = []
+    if access is not None and access.ssh:
+        ways.append(f"Log in: {access.ssh}")
+    if access is not None and access.url:
+        ways.append(f"In a browser: {access.url}")
+    return ways + [f"Port {port}: {address}" for port, address in _other_ports(access)]
+
+
+def _other_ports(access: Access | None) -> list[tuple[str, str]]:
+    """The ports that neither the ssh line nor the URL leads to, and where they answer."""
     if access is None:
         return []
-    ways = [way for way in (access.ssh, access.url) if way]
     named = {access.url and access.url.rpartition(":")[2].rstrip("/")} | {
         word for word in (access.ssh or "").split() if word.isdigit()
     }
     host = f"[{access.host}]" if ":" in access.host else access.host
-    ways += [
-        f"{host}:{port.host_port} (port {port.port}{'/udp' if port.protocol == 'udp' else ''})"
-        for port in access.ports
-        if str(port.host_port) not in named
-    ]
-    return ways
+    return [(_number(port), f"{host}:{port.host_port}") for port in access.ports if str(port.host_port) not in named]
 
 
-def _fitting(parts: Sequence[str]) -> list[str]:
-    """As many whole parts as fit into a message, the first ones first."""
-    fitting: list[str] = []
-    room = NOTIFICATION_LIMIT + 1
-    for part in parts:
-        if len(part) < room:
-            fitting.append(part)
-            room -= len(part) + 1
-    return fitting
+def _number(port: AccessPort) -> str:
+    return f"{port.port}/udp" if port.protocol == "udp" else str(port.port)
 
 
-def _why(result: Result) -> str:
-    return _clip(result.reason.message, _REASON_LIMIT) if result.reason else ""
-
-
-def _clip(text: str, limit: int) -> str:
-    """`text` on one line, cut between words where that is possible: half an address leads nowhere."""
-    text = " ".join(text.split())
-    if len(text) <= limit:
-        return text
-    return (text[:limit].rpartition(" ")[0] or text[: limit - 1]) + "…"
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment:%H:%M} UTC on {moment:%-d %B}"
+def _clock(moment: datetime, now: datetime, zone: tzinfo) -> str:
+    """`10:00 CEST`, with the day when that is not today, and the year when it is another one."""
+    moment, now = moment.astimezone(zone), now.astimezone(zone)
+    name = moment.tzname() or ""
+    text = f"{moment:%H:%M} {'UTC' if name[:1] in ('+', '-') else ''}{name}"
+    if moment.date() != now.date():
+        text += f" on {moment.day} {moment:%B}"
+    return text if moment.year == now.year else f"{text} {moment.year}"

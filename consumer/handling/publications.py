@@ -2,17 +2,27 @@
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 
-from consumer.handling.ports import Environment
+from consumer.handling.ports import Environment, Progress
 from consumer.handling.records import Headers, Record
-from schemas.cloudevents import NOTIFICATION_TYPE, message_headers, result_type
+from schemas.cloudevents import NOTIFICATION_TYPE, PROGRESS_TYPE, message_headers, result_type
 from schemas.deadletter import dead_letter_headers
 from schemas.events import EventKind, ReservationEvent
-from schemas.outbound import Notification, NotificationType, Outcome, Reason, Result, result_id
+from schemas.outbound import (
+    Notification,
+    NotificationType,
+    Outcome,
+    ProgressReport,
+    Reason,
+    Result,
+    Timings,
+    result_id,
+)
 from schemas.state import ReservationState
+from schemas.state_index import STATE_HEADER, index_bytes
 
 
 class Channel(Enum):
@@ -54,11 +64,15 @@ class Context:
 
 
 def result(
-    context: Context, state: ReservationState, outcome: Outcome, reason: Reason | None
+    context: Context,
+    state: ReservationState,
+    outcome: Outcome,
+    reason: Reason | None,
+    timings: Timings | None = None,
 ) -> tuple[Result, Publication]:
     """The result for machines."""
     body = Result(
-        id=result_id(context.instance, state.reservation_id, state.revision, outcome, reason),
+        id=result_id(context.instance, state.reservation_id, state.revision, outcome, reason, state.life),
         outcome=outcome,
         event_id=state.reservation_id,
         event_type=context.event.kind,
@@ -75,7 +89,10 @@ def result(
         template=state.template,
         environment=state.environment,
         image=state.image,
+        image_digest=state.image_digest,
         access=state.access,
+        notes=state.notes,
+        timings=timings,
         reason=reason,
         occurred_at=context.now,
         webhook_id=state.webhook_id,
@@ -110,10 +127,31 @@ def notification(context: Context, body: Result, message: str, kind: Notificatio
     return _outbound(context, note_id, NOTIFICATION_TYPE, note.to_bytes())
 
 
+def progress(context: Context, state: ReservationState, step: Progress, now: datetime) -> Publication:
+    """How far a start is, for machines."""
+    body = ProgressReport(
+        event_id=state.reservation_id,
+        event_type=context.event.kind,
+        revision=state.revision,
+        instance=context.instance,
+        user_id=state.user.id,
+        resource_id=state.resource.id,
+        stage=step.stage,
+        detail=step.detail,
+        occurred_at=now,
+        webhook_id=state.webhook_id,
+    )
+    return _outbound(replace(context, now=now), str(uuid.uuid4()), PROGRESS_TYPE, body.to_bytes())
+
+
 def state(context: Context, value: ReservationState) -> Publication:
     """The state to remember, in the partition the event came from: its owner restores it from there."""
     return Publication(
-        Channel.STATE, value.reservation_id.encode(), value.to_bytes(), partition=context.record.partition
+        Channel.STATE,
+        value.reservation_id.encode(),
+        value.to_bytes(),
+        ((STATE_HEADER, index_bytes(value)),),
+        partition=context.record.partition,
     )
 
 
@@ -146,6 +184,45 @@ def end_of(environment: Environment, now: datetime) -> Publication:
         "resourceId": environment.resource_id,
     }
     return Publication(Channel.INBOUND, environment.reservation_id.encode(), json.dumps(body).encode())
+
+
+def event_for(state: ReservationState, kind: EventKind, now: datetime) -> ReservationEvent:
+    """What nobody sent, but what a review comes to: the END or START of a reservation as it is remembered."""
+    return ReservationEvent(
+        kind=kind,
+        reservation_id=state.reservation_id,
+        occurred_at=now,
+        start=state.start,
+        end=state.end,
+        user=state.user,
+        resource=state.resource,
+        title=state.title,
+        parameters=state.parameters,
+        webhook_id=state.webhook_id,
+    )
+
+
+def as_record(record: Record, event: ReservationEvent) -> Record:
+    """`record`, with the event as the platform would have sent it: so that its dead letter can be replayed."""
+    body = {
+        "eventType": event.kind,
+        "timestamp": event.occurred_at.isoformat(),
+        "eventId": event.reservation_id,
+        "eventTitle": event.title,
+        "userId": event.user.id,
+        "username": event.user.name,
+        "email": event.user.email,
+        "sshPublicKey": event.user.ssh_public_key,
+        "eventStart": event.start.isoformat(),
+        "eventEnd": event.end.isoformat(),
+        "resourceId": event.resource.id,
+        "resourceName": event.resource.name,
+        "resourceType": event.resource.type,
+        "customParameters": dict(event.parameters),
+        "webhookId": event.webhook_id,
+    }
+    told = {name: value for name, value in body.items() if value is not None}
+    return replace(record, key=event.reservation_id.encode(), value=json.dumps(told).encode())
 
 
 def _outbound(context: Context, message_id: str, kind: str, value: bytes) -> Publication:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from consumer.dispatch import NO_OFFSET, Assignment
 from schemas.events import InboundEvent
 from schemas.inbound import DecodeError
 
@@ -26,9 +27,25 @@ class Record:
         return len(self.key or b"") + len(self.value or b"") + 512
 
 
+def unwritten(assignment: Assignment, reservation_id: str) -> Record:
+    """The record that work has which none asked for."""
+    return Record(assignment.topic, assignment.partition, NO_OFFSET, -1, reservation_id.encode(), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Nobody sent anything, but a reservation is to be looked at; with `look`, what its runtimes show of it too."""
+
+    reservation_id: str
+    look: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One lane's share of a record: an event, or the reason why the record cannot be read."""
+    """One lane's share of a record: an event, or the reason why the record cannot be read.
+
+    For a review the record is one that nobody wrote.
+    """
 
     record: Record
-    content: InboundEvent | DecodeError
+    content: InboundEvent | DecodeError | Review

@@ -5,13 +5,17 @@ from datetime import datetime
 
 from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.identity import (
+    CPU_MILLIS,
     EXPIRES_AT,
     INSTANCE,
     KEY,
     MANAGED_BY,
+    MEMORY_BYTES,
     RESERVATION_ID,
     RESOURCE_ID,
     SPEC_HASH,
+    TEMPLATE,
+    USER_ID,
     USER_NAME,
     environment_labels,
 )
@@ -20,6 +24,7 @@ from consumer.handling.ports import Environment, Status
 from schemas.outbound import Access
 
 _OURS = "moorage/"
+_DIGITS = 19
 
 
 def labels_of(spec: EnvironmentSpec, instance: str) -> dict[str, str]:
@@ -33,6 +38,7 @@ def labels_of(spec: EnvironmentSpec, instance: str) -> dict[str, str]:
         template=spec.template,
         expires_at=spec.expires_at,
         access=spec.access,
+        limits=spec.limits,
     )
     return users | ours | {KEY: spec.key, SPEC_HASH: spec.spec_hash}
 
@@ -63,6 +69,7 @@ def environment_of(
     status: Status,
     access: Access,
     image: str | None,
+    image_digest: str | None = None,
 ) -> Environment:
     """An environment as its labels tell it."""
     return Environment(
@@ -76,13 +83,22 @@ def environment_of(
         status=status,
         access=access,
         image=image,
+        image_digest=image_digest,
         user=labels.get(USER_NAME),
+        user_id=labels.get(USER_ID),
+        template=labels.get(TEMPLATE),
+        cpu_millis=_number(labels.get(CPU_MILLIS)),
+        memory_bytes=_number(labels.get(MEMORY_BYTES)),
         expires_at=_moment(labels.get(EXPIRES_AT)),
     )
 
 
 def _is_ours(label: str) -> bool:
     return label.startswith(_OURS)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
 
 
 def _moment(text: str | None) -> datetime | None:

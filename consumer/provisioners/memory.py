@@ -8,19 +8,24 @@ Moorage; a new provisioner on the same engine is a restart.
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.identity import INSTANCE, KEY
+from consumer.catalog.needs import Needs
 from consumer.handling.errors import ProvisionerError, Unavailable
-from consumer.handling.ports import Environment, Report, Status
+from consumer.handling.ports import Ending, Environment, Finding, Level, Report, Status
+from consumer.handling.usage import Usage
 from consumer.provisioners.access import build_access, hints_of
 from consumer.provisioners.labels import environment_of, labels_of, refuse_foreign, refuse_other_spec
 from schemas.outbound import AccessPort
 
-Operation = Literal["ensure", "find", "remove", "list", "ping"]
+Operation = Literal["ensure", "prepare", "find", "remove", "list", "usage", "ping"]
+
+_NOTHING_USED = Usage(datetime.fromtimestamp(0, UTC), cpu_seconds=0.0, memory_bytes=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,9 @@ class _Made:
     native_id: str
     labels: dict[str, str]
     ports: tuple[AccessPort, ...]
+    digest: str | None = None
     status: Status = Status.RUNNING
+    ending: Ending | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -51,14 +58,20 @@ class MemoryEngine:
 
     `latency` is seconds, or an awaitable a call goes through on its way there, between looking and acting, and on
     its way back. `violations` names every moment at which one reservation had more than one live environment.
+    `digests` says what images mean just now.
     """
 
     def __init__(self, latency: float | Latency = 0.0) -> None:
         self.latency = latency
         self.reachable = True
+        self.digests: dict[str, str] = {}
         self.calls: list[Call] = []
         self.violations: list[str] = []
+        self.usage: dict[str, Usage] = {}
+        """What the environment of each key is said to use; nothing where it does not say."""
+
         self.max_live_per_key: dict[str, int] = {}
+        self._watchers: list[tuple[str, Callable[[str], None]]] = []
         self._made: dict[str, _Made] = {}
         self._failures: dict[tuple[Operation, int], ProvisionerError] = {}
         self._lost_replies: dict[tuple[Operation, int], ProvisionerError] = {}
@@ -74,18 +87,22 @@ class MemoryEngine:
         """Raise `error` on the `nth` call of `operation` from now, after it was done."""
         self._lost_replies[operation, self._counts[operation] + nth] = error
 
-    def stop(self, key: str) -> None:
+    def stop(self, key: str, ending: Ending | None = None) -> None:
         """The environment of `key` dies by itself."""
         for made in self._of(key):
-            made.status = Status.STOPPED
+            made.status, made.ending = Status.STOPPED, ending
+            self._tell_watchers(made)
 
     def occupy(self, name: str, spec: EnvironmentSpec) -> None:
         """Somebody else makes something called `name`."""
         self._made[name] = _Made(spec, "foreign", {}, ())
 
     def vacate(self, name: str) -> bool:
-        """They take it away again; False when it is gone already."""
-        return self._made.pop(name, None) is not None
+        """They take it away again, or one of ours; False when it is gone already."""
+        made = self._made.pop(name, None)
+        if made is not None:
+            self._tell_watchers(made)
+        return made is not None
 
     def names(self) -> set[str]:
         """Everything that exists, whoever made it."""
@@ -125,11 +142,12 @@ class MemoryEngine:
             AccessPort(port=port.container, host_port=port.host or next(self._host_ports), protocol=port.protocol)
             for port in spec.ports
         )
-        self._made[spec.name] = _Made(spec, f"m{next(self._ids)}", labels_of(spec, instance), ports)
+        digest = spec.image_digest or self.digests.get(spec.image)
+        self._made[spec.name] = _Made(spec, f"m{next(self._ids)}", labels_of(spec, instance), ports, digest)
         self._count_live(spec.key)
 
     def _start(self, made: _Made) -> None:
-        made.status = Status.RUNNING
+        made.status, made.ending = Status.RUNNING, None
         self._count_live(made.labels[KEY])
 
     def _count_live(self, key: str) -> None:
@@ -142,6 +160,12 @@ class MemoryEngine:
     def _delete(self, made: _Made) -> None:
         self._made.pop(made.spec.name, None)
         made.gone.set()
+        self._tell_watchers(made)
+
+    def _tell_watchers(self, made: _Made) -> None:
+        for instance, ended in self._watchers if self.reachable else ():
+            if made.labels.get(INSTANCE) == instance:
+                ended(made.spec.reservation_id)
 
 
 class MemoryProvisioner:
@@ -186,13 +210,16 @@ class MemoryProvisioner:
             await engine._answer(call)
             return self._environment(made)
 
+    async def prepare(self, spec: EnvironmentSpec, report: Report) -> None:
+        await self.engine._answer(await self.engine._arrive("prepare", spec.key, spec))
+
     async def find(self, key: str) -> Environment | None:
         call = await self.engine._arrive("find", key)
         found = [self._environment(made) for made in self.engine._of(key)]
         await self.engine._answer(call)
         return found[0] if found else None
 
-    async def remove(self, key: str) -> bool:
+    async def remove(self, key: str, *, keep: bool = False) -> bool:
         engine = self.engine
         call = await engine._arrive("remove", key)
         doomed = engine._of(key)
@@ -214,14 +241,33 @@ class MemoryProvisioner:
         await self.engine._answer(call)
         return found
 
+    async def usage(self, key: str) -> Usage | None:
+        call = await self.engine._arrive("usage", key)
+        running = any(made.status is Status.RUNNING for made in self.engine._of(key))
+        await self.engine._answer(call)
+        return self.engine.usage.get(key, _NOTHING_USED) if running else None
+
+    async def watch(self, ended: Callable[[str], None]) -> None:
+        watcher = (self._instance, ended)
+        self.engine._watchers.append(watcher)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.engine._watchers.remove(watcher)
+
     async def ping(self) -> None:
         await self.engine._answer(await self.engine._arrive("ping"))
+
+    async def diagnose(self, needs: Needs) -> Sequence[Finding]:
+        if self.engine.reachable:
+            return [Finding(Level.OK, "engine", "It is there.")]
+        return [Finding(Level.ERROR, "engine", "The in-memory engine is switched off.", "Switch it on.")]
 
     async def close(self) -> None:
         return None
 
     def _environment(self, made: _Made) -> Environment:
-        return environment_of(
+        shown = environment_of(
             made.labels,
             runtime=self._runtime,
             name=made.spec.name,
@@ -229,4 +275,6 @@ class MemoryProvisioner:
             status=made.status,
             access=build_access(self._host, made.ports, hints_of(made.labels)),
             image=made.spec.image,
+            image_digest=made.digest,
         )
+        return replace(shown, ending=made.ending)

@@ -76,7 +76,7 @@ def completed(state: ReservationState, event: ReservationEvent, now: datetime) -
         }
     else:
         update = {
-            "user": _same_user_fuller(state.user, event.user),
+            "user": _with_key_of(event.user, _same_user_fuller(state.user, event.user)),
             "resource": _same_resource_fuller(state.resource, event.resource),
             "parameters": state.parameters or dict(event.parameters),
         }
@@ -108,6 +108,13 @@ def _same_user_fuller(user: User, other: User) -> User:
         email=user.email or other.email,
         ssh_public_key=user.ssh_public_key or other.ssh_public_key,
     )
+
+
+def _with_key_of(newer: User, user: User) -> User:
+    """`user` with the key that a flat event brings: versions tell of none, so whoever corrects it sends it this way."""
+    if newer.id != user.id or newer.ssh_public_key is None:
+        return user
+    return replace(user, ssh_public_key=newer.ssh_public_key)
 
 
 def _same_resource_fuller(resource: Resource, other: Resource) -> Resource:

@@ -14,7 +14,7 @@
                    ACTIVE                end <= now: RELEASE; start in the future: RELEASE; other resource or owner:
                                          MOVE; otherwise remembered, its end is re-armed
                    START was seen        PROVISION if it is running time
-                   otherwise             remembered
+                   otherwise             remembered; FAILED is PENDING again when its start is to come
 
 Only END and DELETED leave a tombstone: a booking that was shortened into the past or moved into the future may be
 changed back, and then runs again. That makes the outcome independent of the order in which events arrive.
@@ -31,12 +31,13 @@ from schemas.state import Phase, ReservationState
 
 
 class Action(Enum):
-    """What has to be done to the world before the decision's state holds."""
+    """What has to be done to the world before the decision's state holds. SWEEP is RELEASE of which nothing is told."""
 
     NOTHING = auto()
     PROVISION = auto()
     RELEASE = auto()
     MOVE = auto()
+    SWEEP = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class Decision:
 
         Where one is remembered it was there, and an earlier attempt removed it.
         """
-        known = self.previous is not None and self.previous.phase in (Phase.ACTIVE, Phase.RELEASED)
+        previous = self.previous
+        known = previous is not None and (previous.phase in (Phase.ACTIVE, Phase.RELEASED) or _was_starting(previous))
         if known or self.reason is not None:
             return self
         reason = Reason(code="nothing_to_release", message=REASONS["nothing_to_release"])
@@ -69,9 +71,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`lead`: how long before its start a reservation may already run."""
+    """`lead`: how long before its start a reservation may already run. `grace`: how long after its end an END may come.
+
+    `self_schedule`: a booking that is known starts at its time, whether a START comes or not.
+    """
 
     lead: timedelta = timedelta(minutes=10)
+    grace: timedelta = timedelta(minutes=2)
+    self_schedule: bool = False
 
 
 REASONS = {
@@ -84,6 +91,11 @@ REASONS = {
     "ended_by_update": "The reservation was shortened and is over.",
     "postponed": "The reservation was moved into the future.",
     "moved": "The reservation was moved to another resource or owner.",
+    "ended_while_starting": "The reservation ended before its environment was ready.",
+    "expired": "The reservation's end had passed and no end event came.",
+    "lost": "The environment is no longer there, and nobody asked for its end.",
+    "ended": "The environment's program ended by itself, before the reservation did.",
+    "out_of_memory": "The environment needed more memory than its limit allows, and was ended for that.",
 }
 
 
@@ -106,9 +118,12 @@ def _start(state: ReservationState | None, event: ReservationEvent, now: datetim
     known = completed(state, event, now) if state is not None else first_seen(event, now)
     known = known.model_copy(update={"start_seen": True})
     if known.end <= now:
+        if state is not None and state.phase is Phase.ACTIVE and _moved(state, known):
+            # It will not move there any more: until it is released, what runs is where and whose it was.
+            known = completed(state, replace(event, user=state.user, resource=state.resource), now)
         return _skip(known, "already_over", notify=state is None or not state.start_seen)
     if _starts_later(known, now, policy):
-        return _skip(known, "too_early")
+        return _skip(_ahead(known), "too_early")
     return _run(state, known, now)
 
 
@@ -116,7 +131,7 @@ def _end(state: ReservationState | None, event: ReservationEvent, now: datetime)
     if state is not None and state.phase is Phase.RELEASED:
         return _end_again(state)
     known = state if state is not None else first_seen(event, now)
-    return _release(known, now, Phase.RELEASED, reason=None, notify=True)
+    return release(known, now, Phase.RELEASED, reason=None, notify=True)
 
 
 def _end_again(state: ReservationState) -> Decision:
@@ -141,17 +156,17 @@ def _change(state: ReservationState | None, event: ReservationEvent, now: dateti
     if state.phase is Phase.ACTIVE:
         return _change_running(state, known, event, now, policy)
     if known.start_seen and known.end > now and not _starts_later(known, now, policy):
-        return _provision(known, now)
-    return _noted(known, event)
+        return provision(known, now)
+    return _noted(_ahead(known) if _starts_later(known, now, policy) else known, event)
 
 
 def _change_running(
     state: ReservationState, known: ReservationState, event: ReservationEvent, now: datetime, policy: Policy
 ) -> Decision:
     if known.end <= now:
-        return _release(known, now, Phase.PENDING, reason="ended_by_update", notify=True)
+        return release(known, now, Phase.PENDING, reason="ended_by_update", notify=True)
     if _starts_later(known, now, policy):
-        return _release(known, now, Phase.PENDING, reason="postponed", notify=True)
+        return release(known, now, Phase.PENDING, reason="postponed", notify=True)
     if _moved(state, known):
         return _run(state, known, now)
     if known.end != state.end:
@@ -159,9 +174,31 @@ def _change_running(
     return _noted(known, event)
 
 
+def interrupted(state: ReservationState, remembered: ReservationState | None) -> Decision:
+    """What holds when the reservation's end came in while its environment was being made; the end is handled next.
+
+    Where `remembered` was running already, it still is.
+    """
+    if remembered is not None and remembered.phase is Phase.ACTIVE:
+        return _skip(remembered, "ended_while_starting")
+    gone = {"phase": Phase.PENDING, "access": None, "environment": None, "notes": ()}
+    return _skip(state.model_copy(update=gone), "ended_while_starting", remember=True)
+
+
+def _was_starting(state: ReservationState) -> bool:
+    return state.reason is not None and state.reason.code == "ended_while_starting"
+
+
 def _starts_later(state: ReservationState, now: datetime, policy: Policy) -> bool:
     """Whether a version of the booking puts its start ahead of now. A START alone is taken at its word."""
     return state.booking_version is not None and state.start > now + policy.lead
+
+
+def _ahead(state: ReservationState) -> ReservationState:
+    """`state` with its start still to come: what failed before that was said is no reason not to run then."""
+    if state.phase is not Phase.FAILED:
+        return state
+    return state.model_copy(update={"phase": Phase.PENDING, "reason": None})
 
 
 def _moved(state: ReservationState, known: ReservationState) -> bool:
@@ -170,22 +207,26 @@ def _moved(state: ReservationState, known: ReservationState) -> bool:
 
 def _run(state: ReservationState | None, known: ReservationState, now: datetime) -> Decision:
     """PROVISION, or MOVE when what runs is another's or elsewhere: nobody is let into somebody else's environment."""
-    decision = _provision(known, now)
+    decision = provision(known, now)
     if state is not None and state.phase is Phase.ACTIVE and _moved(state, known):
-        return replace(decision, action=Action.MOVE, previous=state)
+        return replace(decision, action=Action.MOVE, state=another_life(decision.state), previous=state)
     return decision
 
 
-def _provision(state: ReservationState, now: datetime) -> Decision:
+def provision(state: ReservationState, now: datetime) -> Decision:
     state = state.model_copy(update={"phase": Phase.ACTIVE, "reason": None, "changed_at": now})
     return Decision(Action.PROVISION, state, Outcome.PROVISIONED, notify=True)
 
 
-def _release(state: ReservationState, now: datetime, phase: Phase, *, reason: str | None, notify: bool) -> Decision:
+def another_life(state: ReservationState) -> ReservationState:
+    """`state` when the environment it had is over: what is told of another one has other ids."""
+    return state.model_copy(update={"life": state.life + 1})
+
+
+def release(state: ReservationState, now: datetime, phase: Phase, *, reason: str | None, notify: bool) -> Decision:
     why = Reason(code=reason, message=REASONS[reason]) if reason else None
-    released = state.model_copy(
-        update={"phase": phase, "reason": why, "access": None, "environment": None, "changed_at": now}
-    )
+    gone = {"phase": phase, "reason": why, "access": None, "environment": None, "notes": (), "changed_at": now}
+    released = another_life(state).model_copy(update=gone)
     return Decision(Action.RELEASE, released, Outcome.RELEASED, why, notify=notify, previous=state)
 
 
@@ -196,6 +237,8 @@ def _noted(state: ReservationState, event: ReservationEvent) -> Decision:
     return Decision(Action.NOTHING, state, Outcome.UPDATED)
 
 
-def _skip(state: ReservationState, code: str, *, notify: bool = False) -> Decision:
+def _skip(state: ReservationState, code: str, *, notify: bool = False, remember: bool = False) -> Decision:
     reason = Reason(code=code, message=REASONS[code])
+    if remember:
+        state = state.model_copy(update={"reason": reason})
     return Decision(Action.NOTHING, state, Outcome.SKIPPED, reason, notify=notify)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from consumer.transport.connection import Connection, TransportError
@@ -26,9 +25,9 @@ class NoAnswer(TransportError):
 
 
 @asynccontextmanager
-async def running(kind: Callable[..., Any], connection: Connection, **options: Any) -> AsyncIterator[Any]:
-    """A started client of this kind. Raises `TransportError` when it cannot start, or for any `KafkaError` inside."""
-    client = _new(kind, connection, options)
+async def running(make: Callable[..., Any], connection: Connection, **options: Any) -> AsyncIterator[Any]:
+    """What `make` returns, started. Raises `TransportError` when it cannot start, or for any `KafkaError` inside."""
+    client = _new(make, connection, options)
     try:
         await _start(client, connection)
         yield client
@@ -45,7 +44,7 @@ async def partitions_of(connection: Connection, topic: str) -> frozenset[int]:
 
     Raises `TransportError` when it does not.
     """
-    async with running(AIOKafkaAdminClient, connection) as admin:
+    async with running(connection.admin, connection) as admin:
         latest = asyncio.get_running_loop().time() + _APPEARING
         while True:
             # All topics, since asking for one by name creates it on brokers that are set up so.
@@ -75,9 +74,9 @@ async def _answered(request: Awaitable[T], connection: Connection) -> T:
         raise no_answer(connection) from error
 
 
-def _new(kind: Callable[..., Any], connection: Connection, options: dict[str, Any]) -> Any:
+def _new(make: Callable[..., Any], connection: Connection, options: dict[str, Any]) -> Any:
     try:
-        return kind(**connection.arguments(), request_timeout_ms=int(PATIENCE * 1000), **options)
+        return make(request_timeout_ms=int(PATIENCE * 1000), **options)
     except OSError as error:
         raise TransportError(f"KAFKA_SSL_CA_FILE {connection.ssl_ca_file} cannot be used: {error}") from error
     except ValueError as error:  # a user name that is missing

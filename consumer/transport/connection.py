@@ -4,12 +4,19 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
-from consumer.handling.publications import Channel
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from consumer.handling.publications import Channel, Publication
+from consumer.transport.outgoing import Outgoing
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the brokers are and how to prove who we are; `arguments()` suits every aiokafka client."""
+    """Where the brokers are and how to prove who we are. Every client of aiokafka that is used here is made by it.
+
+    `consumer.transport.memory` has another one, whose clients talk to a broker in memory.
+    """
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
@@ -19,7 +26,16 @@ class Connection:
     ssl_ca_file: str | None = None
     client_id: str = "moorage"
 
-    def arguments(self) -> dict[str, Any]:
+    def consumer(self, **options: Any) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(**self._arguments(), **options)
+
+    def producer(self, **options: Any) -> AIOKafkaProducer:
+        return AIOKafkaProducer(**self._arguments(), **options)
+
+    def admin(self, **options: Any) -> AIOKafkaAdminClient:
+        return AIOKafkaAdminClient(**self._arguments(), **options)
+
+    def _arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers,
             "security_protocol": self.security_protocol,
@@ -55,6 +71,17 @@ class Topics:
                 return self.dead_letter
             case Channel.INBOUND:
                 return self.inbound[0]
+
+    def outgoing(self, publication: Publication) -> Outgoing:
+        """The publication, addressed."""
+        return Outgoing(
+            self.of(publication.channel),
+            publication.value,
+            publication.key,
+            publication.headers,
+            publication.partition,
+            last=publication.channel is Channel.STATE,
+        )
 
 
 class TransportError(Exception):

@@ -7,23 +7,22 @@ open a partition that does not exist is, because a consumer that stops calling `
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import KafkaError
 
 from consumer.dispatch import Assignment, Dispatcher
-from consumer.handling.publications import Publication
+from consumer.dispatch.offset_map import LIMIT
 from consumer.handling.records import Record
 from consumer.transport.commits import Committer
 from consumer.transport.connection import Connection, TransportError
+from consumer.transport.membership import is_lost, leave
+from consumer.transport.options import Options
 from consumer.transport.outbox import Outbox
-from consumer.transport.states import StateTopic
-from consumer.transport.stopping import stop_client
+from consumer.transport.partitions import Listener, Memory, Partitions
 
 log = structlog.get_logger("moorage.intake")
 
@@ -31,28 +30,8 @@ T = TypeVar("T")
 
 _NOWHERE = TopicPartition("", 0)
 
-
-@dataclass(frozen=True, slots=True)
-class IntakeOptions:
-    """How the group is joined and how it is left. Times are seconds."""
-
-    group: str = "moorage"
-    group_instance: str | None = None
-    """Static membership: a restart within the session timeout keeps the partitions without a rebalance."""
-
-    poll_records: int = 1000
-    poll_wait: float = 0.2
-    fetch_wait: float = 0.1
-    commit_interval: float = 1.0
-    commit_timeout: float = 5.0
-    session_timeout: float = 30.0
-    drain_timeout: float = 25.0
-    """How long running work may take to finish when partitions are revoked or the service stops."""
-
-    @property
-    def rebalance_timeout(self) -> float:
-        """The group waits this long for members to let go: longer than draining and committing take."""
-        return max(self.session_timeout, self.drain_timeout + self.commit_timeout + 10.0)
+_HOPELESS = 3
+"""Failed polls in a row after which a membership that has died is given up."""
 
 
 class Intake(Generic[T]):
@@ -62,46 +41,91 @@ class Intake(Generic[T]):
         self,
         connection: Connection,
         topics: Sequence[str],
-        options: IntakeOptions,
+        options: Options,
         *,
-        dispatcher: Dispatcher[T, Publication],
+        dispatcher: Dispatcher[T, Any],
         route: Callable[[Record], Sequence[tuple[Hashable, T]]],
-        states: StateTopic,
+        memory: Memory,
         outbox: Outbox,
     ) -> None:
+        self._connection = connection
         self._topics = list(topics)
         self._options = options
         self._dispatcher = dispatcher
         self._route = route
-        self._states = states
+        self._memory = memory
         self._outbox = outbox
-        self._connection = connection
-        self._owned: dict[TopicPartition, Assignment] = {}
-        self._positions: dict[Assignment, int] = {}
-        """The offset that is taken in next, of all partitions that may be polled."""
-        self._restoring: set[asyncio.Task[None]] = set()
-        self._epochs: dict[TopicPartition, int] = {}
         self._turn = 0
         self._stopping = asyncio.Event()
+        self._end = asyncio.Event()
+        """Of one membership: because everything stops, or because the group has to be joined anew."""
 
-    @property
-    def owned(self) -> dict[tuple[str, int], Assignment]:
-        """The partitions this member owns."""
-        return {(tp.topic, tp.partition): assignment for tp, assignment in self._owned.items()}
+        self._suspect_until = 0.0
+        self.partitions: Partitions | None = None
+        """What is owned; None before the group was joined."""
 
-    @property
-    def restored(self) -> bool:
-        """Whether all owned partitions have their state and may be polled."""
-        return all(assignment in self._positions for assignment in self._owned.values())
+        self.committer: Committer | None = None
+        self.polled_at: float | None = None
+        """Loop time at which the client was last asked for records."""
 
     def stop(self) -> None:
         """Take in nothing more; `run` then drains, commits, leaves the group and returns."""
         self._stopping.set()
+        self._end.set()
+
+    @property
+    def suspended(self) -> bool:
+        """Whether this process has just been standing still for so long that others may own its partitions by now.
+
+        Nothing may be published until the group has told. It is asked by then, and what it took is cut off.
+        """
+        now = asyncio.get_running_loop().time()
+        paused = self.polled_at is not None and now - self.polled_at > self._options.session_timeout
+        return paused or now < self._suspect_until
 
     async def run(self) -> bool:
-        """Consume until `stop`. True when nothing was left unfinished."""
-        consumer = self._consumer = AIOKafkaConsumer(
-            **self._connection.arguments(),
+        """Consume until `stop`. True when nothing that was begun was cut off.
+
+        Raises `TransportError` when the group cannot be joined.
+        """
+        while (finished := await self._as_member()) is None:
+            log.warning("membership_lost", consequence="the group is joined anew")
+        return finished
+
+    async def _as_member(self) -> bool | None:
+        """Consume as one member of the group, until `stop` or until that has become hopeless (None)."""
+        self._end.clear()
+        if self._stopping.is_set():
+            self._end.set()
+        consumer = self._consumer = self._new_consumer()
+        try:
+            await consumer.start()
+        except KafkaError as error:
+            await self._leave(consumer)
+            raise TransportError(
+                f"Joining the group {self._options.group} failed: {type(error).__name__}: {error}. "
+                "Check the brokers, the credentials and the group's permissions."
+            ) from error
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                committer = self.committer = Committer(consumer, timeout=self._options.commit_timeout)
+                partitions = self.partitions = self._own(consumer, committer, tasks)
+                consumer.subscribe(self._topics, listener=Listener(partitions))
+                background = [
+                    tasks.create_task(self._poll(partitions), name="poll"),
+                    tasks.create_task(self._commit_regularly(partitions, committer), name="commit"),
+                ]
+                await self._end.wait()
+                log.info("draining", outstanding=self._dispatcher.outstanding, budget=self._options.drain_timeout)
+                finished = await partitions.leave_all()
+                for task in background:
+                    task.cancel()
+            return finished if self._stopping.is_set() else None
+        finally:
+            await self._leave(consumer)
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return self._connection.consumer(
             group_id=self._options.group,
             group_instance_id=self._options.group_instance,
             enable_auto_commit=False,
@@ -113,55 +137,54 @@ class Intake(Generic[T]):
             fetch_max_wait_ms=int(self._options.fetch_wait * 1000),
             max_poll_records=self._options.poll_records,
         )
-        self._committer = Committer(consumer, timeout=self._options.commit_timeout)
-        try:
-            await consumer.start()
-        except KafkaError as error:
-            await self._leave(consumer)
-            raise TransportError(
-                f"Joining the group {self._options.group} failed: {type(error).__name__}: {error}. "
-                "Check the brokers, the credentials and the group's permissions."
-            ) from error
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                consumer.subscribe(self._topics, listener=_Listener(self))
-                polling = tasks.create_task(self._poll(), name="poll")
-                committing = tasks.create_task(self._commit_regularly(), name="commit")
-                await self._stopping.wait()
-                log.info("draining", outstanding=self._dispatcher.outstanding, budget=self._options.drain_timeout)
-                finished = await self._let_go(list(self._owned))
-                for task in (committing, polling, *self._restoring):
-                    task.cancel()
-            return finished
-        finally:
-            await self._leave(consumer)
+
+    def _own(self, consumer: AIOKafkaConsumer, committer: Committer, tasks: asyncio.TaskGroup) -> Partitions:
+        return Partitions(
+            self._connection,
+            consumer,
+            self._options,
+            dispatcher=self._dispatcher,
+            committer=committer,
+            memory=self._memory,
+            start=tasks.create_task,
+        )
 
     # Polling
 
-    async def _poll(self) -> None:
+    async def _poll(self, owned: Partitions) -> None:
         attempt = 0
         while True:
-            partitions = self._open_partitions()
+            self._note_poll()
+            partitions = self._open_ones(owned)
             try:
                 if partitions:
-                    await self._take_in(partitions, at_most=self._options.poll_records)
+                    await self._take_in(owned, partitions, at_most=self._options.poll_records)
                 else:
                     await self._consumer.getmany(_NOWHERE, timeout_ms=0)
                     await self._dispatcher.wait_for_room(self._options.poll_wait)
                 attempt = 0
             except Exception as error:  # noqa: BLE001 - the client raises whatever a record's bytes make it stumble over
                 attempt += 1
+                if attempt >= _HOPELESS and is_lost(self._consumer):
+                    self._end.set()
+                    return
                 log.error("poll_failed", why=f"{type(error).__name__}: {error}", attempt=attempt)
-                await self._take_in_singly(partitions)
+                await self._take_in_singly(owned, partitions)
                 await asyncio.sleep(min(2.0, 0.2 * attempt))
 
-    async def _take_in(self, partitions: Sequence[TopicPartition], *, at_most: int) -> bool:
+    def _note_poll(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self.polled_at is not None and now - self.polled_at > self._options.session_timeout:
+            log.warning("stood_still", seconds=round(now - self.polled_at, 1), consequence="partitions may be lost")
+            self._suspect_until = now + self._options.session_timeout / 5  # two heartbeats
+        self.polled_at = now
+
+    async def _take_in(self, owned: Partitions, partitions: Sequence[TopicPartition], *, at_most: int) -> bool:
         """Poll these partitions and admit what they have; False when that was nothing.
 
         When it fails, nothing was admitted and nothing is skipped.
         """
-        before = dict(self._owned)
+        before = dict(owned)
         try:
             batches = await self._consumer.getmany(
                 *partitions, timeout_ms=int(self._options.poll_wait * 1000), max_records=at_most
@@ -169,20 +192,20 @@ class Intake(Generic[T]):
         except Exception:
             # The client forgets what it had found before the error, of whatever partition.
             for tp in partitions:
-                if self._owned.get(tp) is before[tp] and before[tp] in self._positions:
-                    self._rewind(tp, self._positions[before[tp]])
+                if owned.get(tp) is before[tp] and before[tp] in owned.positions:
+                    owned.rewind(tp, owned.positions[before[tp]])
             raise
         for tp, records in batches.items():
             admitting: Assignment | None = before.get(tp)
-            if admitting is None or admitting is not self._owned.get(tp):
+            if admitting is None or admitting is not owned.get(tp):
                 # A rebalance went by while `getmany` waited. These records are of the partition's next assignment,
                 # and consumed already as far as the client knows, while we may not have its state yet.
-                self._rewind(tp, records[0].offset)
+                owned.rewind(tp, records[0].offset)
             elif not self._stopping.is_set():
-                self._admit(tp, admitting, records)
+                self._admit(owned, tp, admitting, records)
         return bool(batches)
 
-    async def _take_in_singly(self, partitions: Iterable[TopicPartition]) -> None:
+    async def _take_in_singly(self, owned: Partitions, partitions: Iterable[TopicPartition]) -> None:
         """Poll one partition after the other, because an error does not say whose it is and the others shall not wait.
 
         One that fails is polled record by record, up to the one that the error is about.
@@ -192,7 +215,7 @@ class Intake(Generic[T]):
             for polls, at_most in ((1, most), (most, 1)):
                 try:
                     for _ in range(polls):
-                        if not self._is_open(tp) or not await self._take_in([tp], at_most=at_most):
+                        if not self._is_open(owned, tp) or not await self._take_in(owned, [tp], at_most=at_most):
                             break
                     break
                 except Exception as error:  # noqa: BLE001 - see above
@@ -200,26 +223,49 @@ class Intake(Generic[T]):
             else:
                 log.error("partition_unreadable", partition=f"{tp.topic}/{tp.partition}", why=why)
 
-    def _open_partitions(self) -> list[TopicPartition]:
-        """What may be polled, beginning with another partition each time, because the first ones fill a poll."""
-        partitions = [tp for tp in self._owned if self._is_open(tp)]
+    def _open_ones(self, owned: Partitions, *, turn: int = 1) -> list[TopicPartition]:
+        """What may be polled, beginning with another partition at each turn, because the first ones fill a poll."""
+        partitions = [tp for tp, _ in owned if self._is_open(owned, tp)]
         if partitions:
-            self._turn = (self._turn + 1) % len(partitions)
+            self._turn = (self._turn + turn) % len(partitions)
         return partitions[self._turn :] + partitions[: self._turn]
 
-    def _is_open(self, tp: TopicPartition) -> bool:
+    def _is_open(self, owned: Partitions, tp: TopicPartition) -> bool:
         if self._stopping.is_set() or not self._outbox.healthy:
             return False
-        assignment = self._owned.get(tp)
-        return assignment in self._positions and self._dispatcher.has_room(assignment)
+        assignment = owned.get(tp)
+        return (
+            assignment is not None
+            and (position := owned.positions.get(assignment)) is not None
+            and self._has_room(assignment, position)
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing may be taken in although partitions are owned."""
+        owned = self.partitions
+        return owned is not None and bool(owned.assignments) and not self._open_ones(owned, turn=0)
+
+    def _has_room(self, assignment: Assignment, offset: int) -> bool:
+        return self._dispatcher.has_room(assignment) and assignment.takes(offset)
 
     def _admit(
-        self, tp: TopicPartition, assignment: Assignment, records: Iterable[ConsumerRecord[bytes, bytes]]
+        self,
+        owned: Partitions,
+        tp: TopicPartition,
+        assignment: Assignment,
+        records: Iterable[ConsumerRecord[bytes, bytes]],
     ) -> None:
+        if self.committer is not None and assignment.watermark.largest_map > LIMIT // 2:
+            self.committer.measure(assignment)
         for consumed in records:
-            if not self._dispatcher.has_room(assignment):
-                self._rewind(tp, consumed.offset)  # a poll may bring more than there is room for
+            if not self._has_room(assignment, consumed.offset):
+                owned.rewind(tp, consumed.offset)  # a poll may bring more than there is room for
                 return
+            owned.moved(assignment, consumed.offset + 1)
+            if assignment.watermark.is_done(consumed.offset):
+                assignment.watermark.reach(consumed.offset)
+                continue
             record = Record(
                 consumed.topic,
                 consumed.partition,
@@ -230,89 +276,16 @@ class Intake(Generic[T]):
                 tuple(consumed.headers),
             )
             self._dispatcher.admit(assignment, record.offset, self._route(record), record.size)
-            self._positions[assignment] = record.offset + 1
 
-    def _rewind(self, tp: TopicPartition, offset: int) -> None:
-        """Have what lies from `offset` on delivered again, provided that the partition is still ours."""
-        with suppress(IllegalStateError):
-            self._consumer.seek(tp, offset)
-
-    async def _commit_regularly(self) -> None:
+    async def _commit_regularly(self, owned: Partitions, committer: Committer) -> None:
         while True:
             await asyncio.sleep(self._options.commit_interval)
-            await self._committer.commit(list(self._owned.values()))
-
-    # Rebalances
-
-    async def _let_go(self, partitions: Iterable[TopicPartition]) -> bool:
-        """Finish and commit the work of these partitions, then forget them. True when nothing was given up."""
-        leaving = [self._owned[tp] for tp in partitions if tp in self._owned]
-        finished = await self._dispatcher.drain(leaving, self._options.drain_timeout)
-        committed = await self._committer.commit(leaving)
-        for tp in partitions:
-            self._owned.pop(tp, None)
-        for assignment in leaving:
-            self._positions.pop(assignment, None)
-        self._states.forget(leaving)
-        self._committer.forget(leaving)
-        return finished and committed
-
-    async def take_over(self, partitions: Iterable[TopicPartition]) -> None:
-        """Own these partitions; they are polled once their state is restored."""
-        if self._stopping.is_set():
-            return
-        taken = []
-        for tp in partitions:
-            epoch = self._epochs[tp] = self._epochs.get(tp, 0) + 1
-            assignment = self._owned[tp] = Assignment(tp.topic, tp.partition, epoch)
-            taken.append(assignment)
-        log.info("partitions_assigned", partitions=[repr(assignment) for assignment in taken])
-        if taken:
-            restoring = self._tasks.create_task(self._restore(taken), name="restore")
-            self._restoring.add(restoring)
-            restoring.add_done_callback(self._restoring.discard)
-
-    async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
-        """Give these partitions up in good order."""
-        gone = list(partitions)
-        if gone:
-            log.info("partitions_revoked", partitions=[f"{tp.topic}/{tp.partition}" for tp in gone])
-            await self._let_go(gone)
-
-    async def _restore(self, assignments: list[Assignment]) -> None:
-        await self._states.restore(assignments)
-        for assignment in assignments:
-            position = await self._position(assignment)
-            if not assignment.closed:
-                self._positions[assignment] = position
-
-    async def _position(self, assignment: Assignment) -> int:
-        """Where polling begins. Retries until it is known, or the assignment is closed."""
-        while not assignment.closed:
-            try:
-                return int(await self._consumer.position(TopicPartition(assignment.topic, assignment.partition)))
-            except KafkaError as error:
-                log.error("position_unknown", partition=repr(assignment), why=f"{type(error).__name__}: {error}")
-                await asyncio.sleep(1.0)
-        return 0
+            await committer.commit(owned.assignments)
 
     async def _leave(self, consumer: AIOKafkaConsumer) -> None:
-        if (why := await stop_client(consumer, self._options.commit_timeout)) is not None:
+        options = self._options
+        why = await leave(
+            consumer, options.group, is_static=options.group_instance is not None, within=options.commit_timeout
+        )
+        if why is not None:
             log.warning("group_not_left_cleanly", why=why)
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
-    """aiokafka swallows what a listener raises, so what goes wrong here is at least logged."""
-
-    def __init__(self, intake: Intake[Any]) -> None:
-        self._intake = intake
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        try:
-            await self._intake.revoke(revoked)
-        except Exception:
-            log.exception("revocation_failed")
-            raise
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        await self._intake.take_over(assigned)

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from consumer.transport.clients import PATIENCE, NoAnswer, partitions_of, running
@@ -24,7 +23,7 @@ class Publisher:
 
     async def __aenter__(self) -> Self:
         self._producer = await self._stack.enter_async_context(
-            running(AIOKafkaProducer, self._connection, acks="all", enable_idempotence=True)
+            running(self._connection.producer, self._connection, acks="all", enable_idempotence=True)
         )
         return self
 

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from consumer.handling.sealed import Sealed
 from consumer.transport.clients import PATIENCE, no_answer, partitions_of, running
 from consumer.transport.connection import Connection, TransportError
-from consumer.transport.states import read_states
+from consumer.transport.restoring import read_states
 from schemas.deadletter import Header
 from schemas.state import ReservationState
 
@@ -49,10 +50,11 @@ class Reader:
         self._ends: dict[TopicPartition, int] = {}
 
     async def __aenter__(self) -> Self:
-        partitions = await partitions_of(self._connection, self._topic)
+        connection = self._connection
+        partitions = await partitions_of(connection, self._topic)
         async with self._stack as stack:
             self._consumer = await stack.enter_async_context(
-                running(AIOKafkaConsumer, self._connection, enable_auto_commit=False, auto_offset_reset="earliest")
+                running(connection.consumer, connection, enable_auto_commit=False, auto_offset_reset="earliest")
             )
             tps = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
             self._consumer.assign(tps)
@@ -141,8 +143,10 @@ async def read_topic(
 
 
 async def read_reservations(connection: Connection, topic: str) -> dict[str, ReservationState]:
-    """The newest state of every reservation, by its id. Raises `TransportError`."""
-    # Names the partitions because aiokafka knows none of a topic that it was never asked for.
+    """The newest state of every reservation, by its id, as far as this release can read them.
+
+    Raises `TransportError`.
+    """
     partitions = await partitions_of(connection, topic)
     try:
         async with asyncio.timeout(_STATES_TIMEOUT):
@@ -153,8 +157,9 @@ async def read_reservations(connection: Connection, topic: str) -> dict[str, Res
         raise TransportError(f"Reading {topic} failed: {error}") from error
     newest: dict[str, ReservationState] = {}
     for states in by_partition.values():
-        for reservation_id, state in states.items():
-            known = newest.get(reservation_id)
-            if known is None or known.changed_at < state.changed_at:
-                newest[reservation_id] = state
+        for reservation_id in list(states):
+            with suppress(Sealed):  # it was logged where it lies
+                state, known = states.get(reservation_id), newest.get(reservation_id)
+                if state is not None and (known is None or known.changed_at < state.changed_at):
+                    newest[reservation_id] = state
     return newest

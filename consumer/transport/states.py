@@ -1,22 +1,23 @@
 """The state topic in memory: what is remembered of each reservation, partition by partition."""
 
 import asyncio
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from pydantic import ValidationError
 
 from consumer.dispatch import Assignment
 from consumer.transport.connection import Connection
-from consumer.transport.stopping import stop_client
+from consumer.transport.remembered import Remembered
+from consumer.transport.restoring import read_states
 from schemas.state import ReservationState
+from schemas.state_index import StateIndex, decode_state
 
 log = structlog.get_logger("moorage.states")
 
-_STOPPING = 5.0
+_DECODED = 2_000
+"""States that are kept decoded, the ones last asked for: some eight MiB."""
 
 
 class StateTopic:
@@ -29,24 +30,66 @@ class StateTopic:
     def __init__(self, connection: Connection, topic: str) -> None:
         self._connection = connection
         self._topic = topic
-        self._partitions: dict[int, dict[str, ReservationState]] = {}
+        self._partitions: dict[int, Remembered] = {}
         self._owners: dict[int, set[Assignment]] = {}
+        self._decode = lru_cache(_DECODED)(decode_state)
 
     def get(self, assignment: Assignment, reservation_id: str) -> ReservationState | None:
-        if len(self._partitions) < 2:
-            return self._partitions.get(assignment.partition, {}).get(reservation_id)
-        # The newest of all: a record under another key may have changed the state in its own partition meanwhile.
-        found = [states[reservation_id] for states in self._partitions.values() if reservation_id in states]
-        return max(found, key=_changed_at, default=None) if len(found) != 1 else found[0]
+        """The newest state of a reservation. Raises `Sealed` when this release must not touch it."""
+        states = self._newest(reservation_id)
+        return states.get(reservation_id) if states is not None else None
 
     def put(self, assignment: Assignment, state: ReservationState) -> None:
-        if not assignment.closed:
-            self._partitions.setdefault(assignment.partition, {})[state.reservation_id] = state
+        """Remember `state`, unless the assignment was closed meanwhile. Raises `Sealed`."""
+        if assignment.closed:
+            return
+        if assignment.partition not in self._partitions:
+            self._partitions[assignment.partition] = Remembered(assignment.partition, self._decode)
+        self._partitions[assignment.partition].put(state)
 
-    def all(self) -> Iterable[ReservationState]:
-        """Every state of the partitions owned here."""
-        for states in self._partitions.values():
-            yield from states.values()
+    def index(self, reservation_id: str) -> StateIndex | None:
+        """The essence of a reservation's newest state; None for one that is sealed or not remembered here."""
+        states = self._newest(reservation_id)
+        return states.index(reservation_id) if states is not None else None
+
+    def indexes(self, partition: int) -> Iterator[tuple[str, StateIndex]]:
+        """The essence of every state of a partition, as far as it is not sealed.
+
+        Take them in small numbers, with turns for the event loop in between: what comes or goes meanwhile may be left
+        out.
+        """
+        states = self._partitions.get(partition)
+        for reservation_id in list(states or ()):
+            if states is not None and (index := states.index(reservation_id)) is not None:
+                yield reservation_id, index
+
+    def partition_of(self, reservation_id: str) -> int | None:
+        """The partition of a reservation's newest state, sealed or not; None for one that is not remembered here."""
+        states = self._newest(reservation_id)
+        return states.partition if states is not None else None
+
+    @property
+    def partitions(self) -> Sequence[int]:
+        """Those whose states are in memory."""
+        return sorted(self._partitions)
+
+    def owners(self, partition: int) -> Sequence[Assignment]:
+        """The open assignments, of whatever topics, to which the states of this partition belong."""
+        return [each for each in self._owners.get(partition, ()) if not each.closed]
+
+    def drop(self, assignment: Assignment, reservation_id: str) -> bool:
+        """Forget a state in memory; False when there is none, or none that may go now.
+
+        Of several in different partitions the newest goes last: an older one must not take its place.
+        """
+        states = self._partitions.get(assignment.partition)
+        holders = [each for each in self._partitions.values() if reservation_id in each]
+        if assignment.closed or states not in holders or any(each.is_sealed(reservation_id) for each in holders):
+            return False
+        if states is self._newest(reservation_id) and len(holders) > 1:
+            return False
+        states.drop(reservation_id)
+        return True
 
     async def restore(self, assignments: Iterable[Assignment]) -> None:
         """Read what is remembered of these partitions, those already in memory aside. Retries until it works."""
@@ -56,11 +99,15 @@ class StateTopic:
             self._owners.setdefault(assignment.partition, set()).add(assignment)
         if not missing:
             return
+
+        def wanted() -> bool:
+            return any(not each.closed for each in assignments)
+
         started = asyncio.get_running_loop().time()
-        restored: dict[int, dict[str, ReservationState]] = {}
-        while any(not each.closed for each in assignments):
+        restored: dict[int, Remembered] = {}
+        while wanted():
             try:
-                restored = await read_states(self._connection, self._topic, missing)
+                restored = await read_states(self._connection, self._topic, missing, wanted=wanted, decode=self._decode)
                 break
             except KafkaError as error:
                 log.error("state_not_restored", partitions=missing, why=f"{type(error).__name__}: {error}", retry_in=1)
@@ -70,7 +117,7 @@ class StateTopic:
             if not assignment.closed and assignment.partition in restored:
                 self._partitions.setdefault(assignment.partition, restored[assignment.partition])
         seconds = asyncio.get_running_loop().time() - started
-        count = sum(len(states) for states in restored.values())
+        count = sum(map(len, restored.values()))
         log.info("state_restored", partitions=missing, states=count, seconds=round(seconds, 3))
 
     def forget(self, assignments: Iterable[Assignment]) -> None:
@@ -82,54 +129,17 @@ class StateTopic:
                 self._owners.pop(assignment.partition, None)
                 self._partitions.pop(assignment.partition, None)
 
+    def _newest(self, reservation_id: str) -> Remembered | None:
+        """Where the reservation's newest state is: records under other keys may have left some in other partitions.
 
-def _changed_at(state: ReservationState) -> datetime:
-    return state.changed_at
+        One that is sealed counts as the newest: who cannot read it cannot tell.
+        """
+        found = [states for states in self._partitions.values() if reservation_id in states]
+        if len(found) < 2:
+            return found[0] if found else None
 
+        def changed_at(states: Remembered) -> float:
+            index = states.index(reservation_id)
+            return index.changed_at if index is not None else float("inf")
 
-async def read_states(
-    connection: Connection, topic: str, partitions: Iterable[int] | None = None
-) -> dict[int, dict[str, ReservationState]]:
-    """The latest state of every reservation in these partitions of the state topic (all when None)."""
-    consumer = AIOKafkaConsumer(**connection.arguments(), enable_auto_commit=False, auto_offset_reset="earliest")
-    try:
-        await consumer.start()
-        if partitions is None:
-            partitions = consumer.partitions_for_topic(topic) or await _partitions_of(consumer, topic)
-        tps = [TopicPartition(topic, partition) for partition in partitions]
-        restored: dict[int, dict[str, ReservationState]] = {tp.partition: {} for tp in tps}
-        if not tps:
-            return restored
-        consumer.assign(tps)
-        ends = await consumer.end_offsets(tps)
-        await consumer.seek_to_beginning(*tps)
-        behind = [tp for tp in tps if await consumer.position(tp) < ends[tp]]
-        while behind:
-            for tp, records in (await consumer.getmany(*behind, timeout_ms=500, max_records=10_000)).items():
-                states = restored[tp.partition]
-                for record in records:
-                    _apply(states, record.key, record.value, tp.partition, record.offset)
-            behind = [tp for tp in behind if await consumer.position(tp) < ends[tp]]
-        return restored
-    finally:
-        await stop_client(consumer, _STOPPING)
-
-
-async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    await consumer.topics()
-    return consumer.partitions_for_topic(topic) or set()
-
-
-def _apply(
-    states: dict[str, ReservationState], key: bytes | None, value: bytes | None, partition: int, offset: int
-) -> None:
-    reservation_id = (key or b"").decode("utf-8", "replace")
-    if value is None:
-        states.pop(reservation_id, None)
-        return
-    try:
-        state = ReservationState.model_validate_json(value)
-    except ValidationError as error:
-        log.warning("state_unreadable", partition=partition, offset=offset, why=error.errors()[0]["msg"])
-        return
-    states[state.reservation_id] = state
+        return max(found, key=changed_at)

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from consumer.catalog import codes, ports, quantities, template, template_file, variables
+from consumer.catalog import codes, messages, ports, quantities, quota_section, template, template_file, variables
+from consumer.catalog.access import AccessSection
 from consumer.catalog.environment import RESERVED_VARIABLES
 from consumer.catalog.fields import Section
 from consumer.catalog.parameters import DEFAULT_ALIASES, Parameter, parse_parameters
+from consumer.catalog.strictyaml import read_yaml
 from consumer.catalog.templates import Catalog
+from consumer.catalog.volumes import VolumeSection
 from schemas.events import Resource
+from schemas.outbound import NOTIFICATION_LIMIT, Outcome
 from tests.catalog.reservations import reservation
 
 ROOT = Path(__file__).parents[2]
@@ -33,10 +37,35 @@ def test_the_how_to_shows_every_key_of_a_template_in_its_complete_example() -> N
 
 @pytest.mark.parametrize(
     "model",
-    [template.Template, template.Match, template.AccessSection, template.ImagesSection, template_file.TemplateFile],
+    [
+        template.Template,
+        template.Match,
+        AccessSection,
+        VolumeSection,
+        template.ImagesSection,
+        quota_section.Quota,
+        quota_section.Quotas,
+        template_file.TemplateFile,
+    ],
 )
 def test_the_how_to_explains_every_key(model: type[Section]) -> None:
     assert [key for key in model.model_fields if f"`{key}" not in HOW_TO and f"{key}:" not in HOW_TO] == []
+
+
+def test_the_how_to_shows_the_usual_texts_as_they_are() -> None:
+    (shown,) = re.findall(r"<!-- usual texts.*?```yaml\n(.*?)```", HOW_TO, re.DOTALL)
+    assert read_yaml(shown).value["messages"] == messages.USUAL_TEXTS
+
+
+def test_the_how_to_explains_every_placeholder_and_where_it_can_be() -> None:
+    everywhere, ready = set(messages.LONGEST), set(messages.PLACEHOLDERS[Outcome.PROVISIONED])
+    rows = re.findall(r"^\| ((?:`\{\w+\}`(?:, )?)+) \| ([^|]+) \|", HOW_TO, re.MULTILINE)
+    explained = {name: where for names, where in rows for name in re.findall(r"\{(\w+)\}", names)}
+    assert explained == {
+        each.value: "all" if each in everywhere else "`provisioned`, `updated`" if each in ready else "the others"
+        for each in messages.Placeholder
+    }
+    assert f"at most {NOTIFICATION_LIMIT - messages.ROOM} characters" in HOW_TO
 
 
 def test_the_example_file_serves_what_it_says() -> None:

@@ -5,7 +5,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consumer.catalog.environment import AccessHints
+from consumer.catalog.environment import AccessHints, Limits
 from consumer.catalog.identity import KEY, environment_labels, environment_name, reservation_key, slug
 from schemas.events import Resource, User
 from tests.catalog.reservations import END, GPU_SERVER, MARIO
@@ -44,11 +44,14 @@ def test_an_environment_is_found_by_its_reservation_alone(instance: str, reserva
         template="lab",
         expires_at=END,
         access=AccessHints(http_port=80),
+        limits=Limits(cpu_millis=500),
     )
     assert labels[KEY] == reservation_key(instance, reservation)
     assert re.fullmatch(r"[0-9a-f]{32}", labels[KEY])
     assert labels["moorage/http-port"] == "80"
+    assert labels["moorage/cpu-millis"] == "500"
     assert "moorage/ssh-port" not in labels
+    assert "moorage/memory-bytes" not in labels
 
 
 def test_a_slug_is_what_remains_readable() -> None:

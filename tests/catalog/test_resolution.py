@@ -26,13 +26,21 @@ SAMPLE = {
 }
 
 
+WITH_KEY = replace(
+    MARIO,
+    ssh_public_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN4nvTtw3tEjf9D1JkZPnTsikTngiOf6QgRYrkGcgdzC mario@laptop",
+)
+
+
 def test_the_platforms_sample_resolves_to_a_complete_environment() -> None:
-    spec = catalog("access: {ssh: 22, ssh_user: student}, start_timeout: 90").resolve(reservation(SAMPLE))
+    lab = catalog("access: {ssh: 22, ssh_user: student}, start_timeout: 90, pull: always")
+    spec = lab.resolve(reservation(SAMPLE, user=WITH_KEY))
     assert spec.name == "r-mario-rossi-gpu-server-1-" + spec.key[:10]
     assert spec.key == identity.reservation_key("test", "1841")
     assert (spec.runtime, spec.template, spec.image) == ("docker", "lab", "nginx:1.27")
-    assert (spec.user, spec.resource, spec.reservation_id) == (MARIO, GPU_SERVER, "1841")
+    assert (spec.user, spec.resource, spec.reservation_id) == (WITH_KEY, GPU_SERVER, "1841")
     assert (spec.expires_at, spec.start_timeout, spec.notes) == (END, 90, ())
+    assert (spec.pull, spec.image_digest) == ("always", None)
     assert spec.limits == Limits(cpu_millis=500, memory_bytes=256 * 2**20)
     assert spec.ports == (Port(22), Port(80))
     assert (spec.access.http_port, spec.access.ssh_port, spec.access.ssh_user) == (80, 22, "student")
@@ -46,6 +54,7 @@ def test_the_platforms_sample_resolves_to_a_complete_environment() -> None:
         template="lab",
         expires_at=END,
         access=spec.access,
+        limits=spec.limits,
     )
 
 

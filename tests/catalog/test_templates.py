@@ -104,7 +104,13 @@ def test_a_file_that_is_all_wrong_is_not_answered_with_a_thousand_lines() -> Non
     ("text", "expected"),
     [
         ("", "templates.yaml: is empty; begin with `version: 1` and `templates:`"),
-        ("x", "templates.yaml:1: is not a set of keys; it can have: version, images, aliases, templates"),
+        (
+            "x",
+            (
+                "templates.yaml:1: is not a set of keys; "
+                "it can have: version, images, aliases, messages, quotas, templates"
+            ),
+        ),
         ("templates: []", "templates.yaml:1: version: is missing: add it"),
         ("version: 1", "templates.yaml:1: templates: is missing: add it"),
         ("version: 1\ntemplates: []", "templates.yaml:2: templates: lists 0 templates: between 1 and 500 can be"),
@@ -185,12 +191,45 @@ def test_a_template_that_can_never_be_used_is_a_mistake() -> None:
         ("access: {ssh: 22, ssh_user: -oProxyCommand=x}", "is not a login name"),
         ("access: {ssh_user: student}", "add the port, `ssh: 22`"),
         ("access: {ssh: none, ssh_user: student}", "add the port, `ssh: 22`"),
+        ("access: {ssh: 22, ssh_key: required}", "add the account, `ssh_user: student`"),
+        ("access: {ssh: 22, ssh_home: /home/ann}", "add the account, `ssh_user: student`"),
+        ("access: {ssh: 22, ssh_user: ann, ssh_key: maybe}", "should be 'optional', 'required' or 'none'"),
+        ("access: {ssh: 22, ssh_user: ann, ssh_key: none, ssh_home: /a}", "means nothing with `ssh_key: none`"),
+        ("access: {ssh: 22, ssh_user: ann, ssh_home: ann}", '"ann" is not an absolute path: begin it with /'),
+        ("access: {ssh: 22, ssh_user: ann, ssh_home: /home/../etc}", "is not a plain path below /"),
+        ("access: {ssh: 22, ssh_user: ann, ssh_owner: ann}", '"ann" is not a user id: write "1000"'),
+        ("runtime: process, access: {ssh: 22, ssh_user: ann, ssh_key: required}", "cannot be required with process"),
+        ("volume: {}", "volume.path (template \"lab\"): is missing: add it"),
+        ("volume: {path: data}", '"data" is not an absolute path'),
+        ("volume: {path: /}", "is not a plain path below /"),
+        ("volume: {path: /a//b}", "is not a plain path below /"),
+        ('volume: {path: "/a:ro"}', "is not a plain path below /"),
+        ("volume: {path: /etc/ssh}", '"/etc/ssh" belongs to the image\'s system: choose a directory for data'),
+        ("volume: {path: /data, scope: course}", "should be 'user' or 'reservation'"),
+        ("volume: {path: /data, scope: user, reclaim: delete}", "so no end is the last one: write retain, or `scope:"),
+        ("volume: {path: /data, name: A b}", '"A b" is not a name: use lower-case letters'),
+        ("volume: {path: /data, size: unlimited}", "leave it out for a volume without a bound"),
+        ("volume: {path: /data, size: 512m}", 'Did you mean "512Mi"?'),
+        ("runtime: process, volume: {path: /data}", "volume (template \"lab\"): cannot be had with process"),
+        ("runtime: kubernetes, gpus: 1", "gpus (template \"lab\"): cannot be had with kubernetes: leave it out"),
+        ("runtime: process, entrypoint: [sh]", "entrypoint (template \"lab\"): cannot be had with process"),
+        ("gpus: 0", '"0" is neither `all` nor a number of GPUs from 1 to 128'),
+        ("gpus: -1", '"-1" is neither `all` nor a number'),
+        ("gpus: ²", "is neither `all` nor a number"),
+        ("devices: [/dev/nvidia0]", '"/dev/nvidia0" is not the name of a device: write it as "nvidia.com/gpu=all"'),
+        ("devices: [nvidia.com/gpu=0, nvidia.com/gpu=0]", "devices[1] (template \"lab\"):"),
+        ("devices: nvidia.com/gpu=0", "is not a list"),
+        ("runtime: process, on_unenforceable: refuse", "cannot be refuse with process, which bounds no environment"),
+        ("on_unenforceable: ignore", "should be 'warn' or 'refuse'"),
         ('images: {allow: ["a**b"]}', "images.allow[0] (template \"lab\"): \"a**b\" is not an image pattern"),
         ("images: {allow: nginx}", 'is not a list: write ["nginx"]'),
         ("images: {on_violation: ignore}", "should be 'reject' or 'substitute'"),
         ("overrides: [imag]", 'overrides[0] (template "lab"): "imag" is not a parameter; did you mean "image"?'),
         ("overrides: ~", "has no value"),
         ("on_disallowed: maybe", "should be 'refuse' or 'ignore'"),
+        ("pull: sometimes", "should be 'always', 'if-not-present' or 'never'"),
+        ("pull: never, prepull: true", "fetches nothing, because pull is never"),
+        ("prepull: perhaps", "should be a valid boolean"),
         ("start_timeout: 0", "should be greater than 0"),
         ("start_timeout: nan", "should be"),
         ("start_timeout: soon", "should be a valid number"),
@@ -290,6 +329,18 @@ def test_all_default_settings_arrive() -> None:
 def test_the_process_runtime_needs_no_image() -> None:
     spec = Catalog.from_defaults(Defaults(runtime="process", image=None), instance="test").resolve(reservation())
     assert spec.image == ""
+
+
+def test_what_templates_need_of_a_runtime_is_put_together() -> None:
+    both = Catalog.from_yaml(
+        f"{HEAD}  - {{name: offline, match: {{name: a}}, runtime: docker, image: nginx, pull: never}}\n"
+        "  - {name: other, match: {name: b}, runtime: docker, image: redis}\n",
+        instance="test",
+    )
+    needs = both.needs("docker")
+    assert [template for template, _ in needs.images] == ["offline", "other"]
+    assert needs.never_pulled == {"offline"}
+    assert not both.needs("podman").images
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterator
 import pytest
 from typer.testing import CliRunner, Result
 
+from consumer.app import ConfigurationError
 from consumer.cli import console
+from consumer.cli.env import details, listing, look, orders, usage
 from consumer.cli.main import app
+from consumer.handling.ports import Provisioner
+from consumer.provisioners.memory import MemoryProvisioner
 from consumer.settings import Settings
 from tests.services import KafkaBroker
 from tests.support.kafka import Kafka, Names
 
 Invoke = Callable[..., Result]
+Runtimes = dict[str, MemoryProvisioner | Exception]
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +77,31 @@ def topics(kafka: KafkaBroker, names: Names, monkeypatch: pytest.MonkeyPatch) ->
         client.create(*names.topics, partitions=4)
         yield client
         client.forget(*names.topics)
+
+
+@pytest.fixture
+def no_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+
+
+@pytest.fixture
+def runtimes(monkeypatch: pytest.MonkeyPatch) -> Runtimes:
+    """The runtimes that templates use; an exception is what a missing one raises."""
+    runtimes: Runtimes = {"memory": MemoryProvisioner()}
+
+    class Catalog:
+        @property
+        def runtimes(self) -> frozenset[str]:
+            return frozenset(runtimes)
+
+    def provisioners_of(settings: Settings, wanted: frozenset[str]) -> dict[str, Provisioner]:
+        (name,) = wanted
+        found = runtimes.get(name, ConfigurationError(f"There is no {name}."))
+        if isinstance(found, Exception):
+            raise found
+        return {name: found}
+
+    for module in (details, listing, orders, usage):
+        monkeypatch.setattr(module, "catalog_of", lambda settings: Catalog())
+    monkeypatch.setattr(look, "provisioners_of", provisioners_of)
+    return runtimes

@@ -1,9 +1,12 @@
 """What others wrote cannot move the cursor, pose as markup or break a line."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.cli.console import print_json
 from consumer.cli.text import cell, exact, hex_dump, moment_of, readable, shown, size
 
 
@@ -50,3 +53,30 @@ def test_a_timestamp_that_no_calendar_has_is_none() -> None:
 
 def test_sizes_are_in_bytes_until_they_are_large() -> None:
     assert [size(each) for each in (1023, 1536)] == ["1023 B", "1.5 KiB"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x00\x1b[2J\x7f",
+        "\u009b31m",
+        "\u202ereversed\u2066",
+        "line\u2028end",
+        "\U000e0041tag",
+        "\ud800",
+        'a"\\b',
+        "Grüße",
+    ],
+)
+def test_json_is_one_printable_line_that_says_exactly_what_was_there(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_json({text: [text]})
+    written = capsys.readouterr().out
+    assert written.removesuffix("\n").isprintable()
+    assert json.loads(written) == {text: [text]}
+
+
+def test_json_leaves_readable_what_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json("Grüße – 你好 🐳")
+    assert capsys.readouterr().out == '"Grüße – 你好 🐳"\n'

@@ -17,7 +17,8 @@ from consumer.cli.console import Exit
 from consumer.cli.outbound import LiveTable, ways_in
 from consumer.cli.watch import Wanted
 from consumer.transport.reader import Message as Read
-from schemas.cloudevents import NOTIFICATION_TYPE, message_headers, result_type
+from schemas.cloudevents import NOTIFICATION_TYPE, PROGRESS_TYPE, message_headers, result_type
+from schemas.examples import example_progress
 from schemas.outbound import Access, AccessPort, Notification, NotificationType, Outcome, Reason, Result
 from tests.cli.conftest import Invoke
 from tests.support.kafka import Kafka, Message, Names
@@ -61,6 +62,11 @@ def notification(reservation: str, text: str) -> Message:
     return Message(body.to_bytes(), reservation.encode(), _headers(reservation, "n", NOTIFICATION_TYPE))
 
 
+def progress(reservation: str) -> Message:
+    body = example_progress().model_copy(update={"event_id": reservation, "user_id": "5f0c"})
+    return Message(body.to_bytes(), reservation.encode(), _headers(reservation, "p", PROGRESS_TYPE))
+
+
 def read(message: Message) -> Read:
     return Read("outbound", 0, 0, 0, message.key, message.value, message.headers)
 
@@ -76,9 +82,10 @@ def test_results_and_notifications_are_a_line_each(invoke: Invoke, topics: Kafka
             result("1841", Outcome.PROVISIONED, access=ACCESS),
             notification("1841", "[red]It\x1b[2J\nis ready."),
             result("1841", Outcome.FAILED, reason=Reason(code="image_refused", message="No.")),
+            progress("1841"),
         ],
     )
-    done = invoke("watch", "--from-beginning", "--count", 3)
+    done = invoke("watch", "--from-beginning", "--count", 4)
     assert done.exit_code == Exit.OK
     lines = done.stdout.splitlines()
     assert lines[0] == (
@@ -87,6 +94,7 @@ def test_results_and_notifications_are_a_line_each(invoke: Invoke, topics: Kafka
     )
     assert lines[1].endswith("Z  1841  notification  5f0c  SUCCESS: [red]It is ready.")
     assert lines[2].endswith("1841  failed  mario_rossi  GPU Server 1  docker  -  image_refused: No.")
+    assert lines[3].endswith("Z  1841  progress  5f0c  pulling: nginx:1.27: 3 of 7 layers, 21 of 67 MB")
 
 
 def test_json_has_headers_and_body(invoke: Invoke, topics: Kafka, names: Names) -> None:
@@ -113,12 +121,14 @@ def test_json_has_what_is_not_json_too(invoke: Invoke, topics: Kafka, names: Nam
 @pytest.mark.parametrize(
     ("wanted", "shown"),
     [
-        (Wanted(), ["1-provisioned", "2-provisioned", "2-n", "3-n"]),
+        (Wanted(), ["1-provisioned", "2-provisioned", "2-n", "4-n", "3-n"]),
         (Wanted(reservation="2"), ["2-provisioned", "2-n"]),
         (Wanted(reservation="2", results_only=True), ["2-provisioned"]),
         (Wanted(reservation="3"), ["3-n"]),
+        (Wanted(reservation="4"), ["4-n"]),
+        (Wanted(reservation="4", results_only=True), []),
         (Wanted(user="anna"), ["2-provisioned"]),
-        (Wanted(user="5f0c"), ["1-provisioned", "2-n"]),
+        (Wanted(user="5f0c"), ["1-provisioned", "2-n", "4-n"]),
         (Wanted(user="nobody"), []),
     ],
 )
@@ -127,6 +137,7 @@ def test_only_what_was_asked_for_passes(wanted: Wanted, shown: list[str]) -> Non
         result("1", Outcome.PROVISIONED),
         result("2", Outcome.PROVISIONED, username="anna", user_id="77"),
         notification("2", "Ready."),
+        progress("4"),
         Message(b"not ours", b"3"),
     ]
     passed = [message for message in messages if wanted.lets_pass(read(message))]

@@ -121,7 +121,7 @@ def headers_of(message: str) -> set[str]:
     return set(document("asyncapi.json")["components"]["messages"][message]["headers"]["properties"])
 
 
-@pytest.mark.parametrize("message", ["result", "notification"])
+@pytest.mark.parametrize("message", ["result", "notification", "progress"])
 def test_the_documented_event_headers_are_those_we_write(message: str) -> None:
     assert LETTER.failed_at is not None
     pairs = message_headers(

@@ -21,6 +21,7 @@ from schemas.outbound import (
     Outcome,
     Reason,
     Result,
+    Timings,
     result_id,
 )
 from schemas.state import Phase, ReservationState
@@ -35,6 +36,8 @@ ports = st.builds(
     protocol=st.sampled_from(["tcp", "udp"]),
 )
 accesses = st.builds(Access, host=text, ports=st.lists(ports, max_size=3).map(tuple), url=maybe, ssh=maybe)
+seconds = st.floats(0, 1e9)
+timings = st.builds(Timings, queued=seconds, pulled=seconds, started=seconds, ready=seconds, total=seconds)
 reasons = st.builds(Reason, code=text, message=text)
 results = st.builds(
     Result,
@@ -50,7 +53,9 @@ results = st.builds(
     start=moments,
     end=moments,
     image=maybe,
+    image_digest=maybe,
     access=st.none() | accesses,
+    timings=st.none() | timings,
     reason=st.none() | reasons,
     occurred_at=moments,
 )
@@ -112,7 +117,7 @@ def test_a_message_says_nothing_of_what_is_unknown() -> None:
 
 def test_a_result_is_written_as_the_platform_writes() -> None:
     body = json.loads(example_result().to_bytes())
-    assert (body["eventId"], body["start"], body["access"]["ports"][1]["hostPort"]) == (
+    assert (body["eventId"], body["start"], body["access"]["ports"][0]["hostPort"]) == (
         "1841",
         "2026-03-02T08:00:00Z",
         32771,
@@ -139,6 +144,24 @@ def test_a_port_that_no_host_has_is_refused(port: int) -> None:
 def test_a_message_from_a_newer_writer_is_read() -> None:
     body = json.loads(example_result().to_bytes()) | {"inventedLater": 1}
     assert Result.model_validate(body) == example_result()
+
+
+def test_a_message_from_before_there_were_timings_is_read() -> None:
+    body = json.loads(example_result().to_bytes())
+    del body["timings"]
+    assert Result.model_validate(body) == example_result().model_copy(update={"timings": None})
+
+
+def test_timings_are_written_as_plain_seconds() -> None:
+    body = json.loads(example_result().to_bytes())["timings"]
+    assert body == {"queued": 0.42, "pulled": 6.315, "started": 1.106, "ready": 0.75, "total": 8.591}
+    assert round(sum(body.values()) - body["total"], 3) == body["total"]
+
+
+@pytest.mark.parametrize("value", [-0.001, float("nan"), float("inf")])
+def test_a_time_that_no_clock_shows_is_refused(value: float) -> None:
+    with pytest.raises(ValidationError):
+        Timings(queued=value)
 
 
 def test_the_same_outcome_of_the_same_revision_has_the_same_id_for_ever() -> None:

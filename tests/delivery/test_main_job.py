@@ -41,10 +41,12 @@ def day(kafka: KafkaBroker, docker_engine: DockerEngine, tmp_path_factory: pytes
     folder = tmp_path_factory.mktemp("main-job")
     with docker_installation(kafka.bootstrap_servers, docker_engine, folder) as (ours, containers):
         work = workload(SEED)
-        half = len(work.messages) // 2
-        ours.publish(*work.messages[:half])
+        third = len(work.messages) // 3
+        ours.publish(*work.messages[:third])
         with containers.watched() as lives, ours.service() as service:
-            ours.publish(*work.messages[half:])
+            ours.publish(*work.messages[third : 2 * third])
+            ours.settle()
+            ours.publish(*work.messages[2 * third :])  # about reservations that run, or have ended
             ours.settle()
             seen, living = ours.look().read(), containers.all()
             pages = {each: page(seen, each) for each, story in work.stories.items() if story.web}
@@ -70,6 +72,9 @@ def test_the_day_was_busy_enough(day: Day) -> None:
     assert len(day.workload.stories) == 60
     assert {story.name for story in STORIES} <= {story.name for story in day.workload.stories.values()}
     assert len({message.partition for message in day.seen.inbound}) == 8
+    ended = {each for each, story in day.workload.stories.items() if ("EVENT_END", "released", None) in story.told}
+    assert ended & day.seen.overtaken
+    assert ended - day.seen.overtaken
 
 
 def test_exactly_the_right_environments_live(day: Day) -> None:

@@ -7,7 +7,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from consumer.dispatch import Assignment, Dispatcher, Done, Limits, Retry, Verdict, Work
+from consumer.dispatch import (
+    Assignment,
+    BreakerPolicy,
+    DeadLetterBudget,
+    Dispatcher,
+    Done,
+    Limits,
+    Outage,
+    Retry,
+    Verdict,
+    Work,
+)
 
 A_DAY = 86_400.0
 
@@ -20,7 +31,7 @@ class Ack:
     error: BaseException | None = None
 
 
-Ending = Done[Ack] | Retry | BaseException
+Ending = Done[Ack] | Retry | Outage | BaseException
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +52,19 @@ class Job:
 class Scene:
     """Admits jobs and remembers what became of them."""
 
-    def __init__(self, limits: Limits, group_of: Callable[[Work[Job]], str | None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        group_of: Callable[[Work[Job]], str | None],
+        breakers: BreakerPolicy,
+        dead_letters: DeadLetterBudget,
+    ) -> None:
         self.dispatcher: Dispatcher[Job, Ack] = Dispatcher(
             self._handle,
             self._publish,
             limits=limits,
+            breakers=breakers,
+            dead_letters=dead_letters,
             group_of=self._ask_group,
             on_crash=lambda work, error: self.crashes.append((work.item.name, error)),
         )
@@ -138,9 +157,13 @@ def _resolve(acked: "asyncio.Future[None]", error: BaseException | None) -> None
 
 @asynccontextmanager
 async def scene(
-    *, group_of: Callable[[Work[Job]], str | None] = lambda work: None, **limits: Any
+    *,
+    group_of: Callable[[Work[Job]], str | None] = lambda work: None,
+    breakers: BreakerPolicy | None = None,
+    dead_letters: DeadLetterBudget | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Scene]:
-    stage = Scene(Limits(**limits), group_of)
+    stage = Scene(Limits(**limits), group_of, breakers or BreakerPolicy(), dead_letters or DeadLetterBudget())
     async with stage.dispatcher:
         yield stage
 

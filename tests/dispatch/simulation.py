@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 
-from consumer.dispatch import Assignment, Dispatcher, Done, Retry, Verdict, Work
+from consumer.dispatch import Assignment, Dispatcher, Done, OffsetMap, Outage, Retry, Verdict, Work
 from consumer.dispatch import dispatcher as dispatcher_module
 from tests.dispatch.scene import now
 from tests.dispatch.world import Delivery, Fate, Item, Ledger, Plan
@@ -32,10 +32,15 @@ class Simulation:
     def __init__(self, seed: int) -> None:
         self.plan = plan = Plan(seed)
         dispatcher_module._CRASH_BACKOFF.rng.seed(seed)
+        plan.breakers.rng.seed(seed)
         self.problems: list[str] = []
         self.story: list[str] = []
         self.committed = [log[0].offset if log else 0 for log in plan.partitions]
         self.ends = [log[-1].offset + 1 if log else 0 for log in plan.partitions]
+        self.metadata = [""] * len(plan.partitions)
+        self.done: list[set[int]] = [set() for _ in plan.partitions]
+        """Offsets of each partition that were done, whether anybody remembers it or not."""
+
         self.epochs = [0] * len(plan.partitions)
         self.owned: dict[int, Ledger] = {}
         self.ledgers: dict[Assignment, Ledger] = {}
@@ -78,6 +83,8 @@ class Simulation:
             self._handle,
             self._publish,
             limits=self.plan.limits,
+            breakers=self.plan.breakers,
+            dead_letters=self.plan.dead_letters,
             group_of=self._group_of,
             on_crash=lambda work, error: self.tell(f"{work.item} met {error!r}"),
         )
@@ -100,6 +107,10 @@ class Simulation:
             self.epochs[partition] += 1
             assignment = Assignment("reservations", partition, self.epochs[partition])
             ledger = Ledger(assignment, self.plan.partitions[partition], self.committed[partition])
+            if self.metadata[partition]:
+                known = OffsetMap.decode(self.metadata[partition], self.committed[partition])
+                assignment.watermark.resume(known)
+                ledger.end = known.end
             self.owned[partition] = self.ledgers[assignment] = ledger
             self.tell(f"owns {assignment} from {self.committed[partition]}")
 
@@ -120,6 +131,10 @@ class Simulation:
         """Admit what one poll returns of a partition; the items of it that are to be taken."""
         assignment, taken = ledger.assignment, []
         for record in ledger.fetch(self.plan.poll_records, now()):
+            if assignment.watermark.is_done(record.offset):
+                done = not record.items or record.offset in self.done[ledger.partition]
+                self.expect(done, f"{record} is left out and was never done")
+                continue
             if assignment not in self.leaving:
                 ledger.admit(record)
                 taken.extend(record.items)
@@ -139,6 +154,16 @@ class Simulation:
                 self.expect(position <= lowest, f"{ledger} commits {position}, but {lowest} is not done")
                 self.expect(position >= self.committed[ledger.partition], f"{ledger} goes back to {position}")
                 self.committed[ledger.partition] = position
+                self.metadata[ledger.partition] = self._describe(ledger)
+
+    def _describe(self, ledger: Ledger) -> str:
+        known = ledger.assignment.watermark.snapshot()
+        assert known is not None
+        forgotten = sorted(
+            offset for offset in ledger.unfinished if known.position <= offset and offset not in known.pending
+        )
+        self.expect(not forgotten, f"{ledger} takes {forgotten} for done")
+        return known.encode()
 
     async def _rebalance(self, draw: random.Random) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -155,10 +180,10 @@ class Simulation:
         self.tell(f"drains {leaving} for {timeout} s")
         self.leaving.update(leaving)
         started = now()
-        finished = await self.dispatcher.drain(leaving, timeout)
+        cut_off = await self.dispatcher.drain(leaving, timeout)
         self.expect(now() - started < timeout + 5.1, f"draining took {now() - started} s of {timeout}")
         self.expect(all(assignment.closed for assignment in leaving), f"{leaving} are still open")
-        self.expect(not finished or not any(ledger.unfinished for ledger in ledgers), f"{leaving} were not finished")
+        self.expect(cut_off == [] or now() - started > timeout - A_MOMENT, f"{cut_off} were cut off early")
         self._commit(ledgers)
         for partition in partitions:
             del self.owned[partition]
@@ -201,12 +226,11 @@ class Simulation:
         self.tell(f"{item} ends with {ending!r}")
         if isinstance(ending, BaseException):
             raise ending
-        if isinstance(ending, Retry):
+        if isinstance(ending, Retry | Outage):
             return ending
-        if ending.publications:
-            return Done((Delivery(work, *ending.publications[0]),))
-        self._took_effect(work)
-        return Done()
+        # Also where there is nothing to tell: an outcome takes effect when it is let through, not before.
+        after, error = (ending.publications or ((0.0, None),))[0]
+        return Done((Delivery(work, after, error),), ending.dead_letters)
 
     def _publish(self, deliveries: Sequence[Delivery]) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
@@ -230,6 +254,8 @@ class Simulation:
         ledger = self.ledgers.get(work.assignment)
         if ledger is not None and not work.assignment.closed:
             self.expect(ledger.done(item), f"{item} is done out of turn in {work.assignment}")
+            if item.offset not in ledger.unfinished:
+                self.done[item.partition].add(item.offset)
 
     # What must always be true
 
@@ -283,13 +309,15 @@ class Simulation:
 
     def _waiting_for_nothing(self) -> set[tuple[int, int]]:
         """(partition, offset) of heads that are ready and have a slot, in their group too."""
-        if len(self.running) >= self.plan.limits.concurrency:
+        limits = self.plan.limits
+        if len(self.running) >= limits.concurrency or self.dispatcher.unacknowledged >= limits.max_unacknowledged:
             return set()
-        full = {group for group in self.running_in if self.running_in[group] >= self.plan.limit_of(group)}
+        full = set(self.dispatcher.outages)
+        full |= {group for group in self.running_in if self.running_in[group] >= self.plan.limit_of(group)}
         return {
             (work.item.partition, work.item.offset)
             for work, group in self.groups.items()
-            if group not in full and work.assignment in self.ledgers and not work.assignment.closed
+            if group not in full and work.assignment in self.ledgers and work.assignment not in self.leaving
         }
 
     def _expect_nothing_left(self) -> None:

@@ -66,6 +66,7 @@ async def test_a_worker_whose_handler_swallowed_a_cancellation_is_replaced() -> 
     async with scene(concurrency=1) as stage:
         stage.admit(leaving, "a", Job("stubborn", takes=1e9, when_cancelled=Done()))
         stage.admit(staying, "b", "other")
+        await asyncio.sleep(0)
         await stage.dispatcher.drain([leaving], 10)
         assert now() == 10
         await stage.settle()

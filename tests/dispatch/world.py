@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
-from consumer.dispatch import Assignment, Done, Limits, Retry, Work
+from consumer.dispatch import Assignment, BreakerPolicy, DeadLetterBudget, Done, Limits, Outage, Retry, Work
 
 GROUPS = (None, None, "docker", "kubernetes")
 
@@ -58,7 +58,11 @@ class Plan:
             max_records_per_partition=draw.choice([1, 3, 10, 50]),
             concurrency=draw.choice([1, 2, 3, 8]),
             per_group=draw.choice([(), (("docker", 1),), (("docker", 2), ("kubernetes", 1))]),
+            max_parked=draw.choice([1, 10, 100]),
+            max_unacknowledged=draw.choice([1, 3, 100]),
         )
+        self.breakers = BreakerPolicy(threshold=draw.choice([1, 3]), open_for=draw.choice([1.0, 20.0]))
+        self.dead_letters = DeadLetterBudget(burst=draw.choice([1, 5, 100]), per_second=draw.choice([0.05, 1.0]))
         self.poll_records = draw.choice([1, 5, 30])
         self.slowness = draw.choice([0.1, 1.0, 5.0])
         self.trouble = draw.choice([0.0, 0.2, 0.6])
@@ -121,11 +125,19 @@ class Fate:
         self.cancelled_ending = draw.choice([asyncio.CancelledError()] * 3 + [OSError("cleanup"), Done(), Retry(1.0)])
 
     def _success(self, plan: Plan, draw: random.Random) -> Done[tuple[float, BaseException | None]]:
-        return Done() if draw.random() < 0.4 else Done(((plan.slowness * draw.choice([0.0, 0.1, 1.0]), None),))
+        letters = draw.choice([0, 0, 0, 0, 1, 2]) if plan.trouble else 0
+        if draw.random() < 0.4:
+            return Done(dead_letters=letters)
+        return Done(((plan.slowness * draw.choice([0.0, 0.1, 1.0]), None),), letters)
 
-    def _trouble(self, draw: random.Random) -> Done[tuple[float, BaseException | None]] | Retry | BaseException:
+    def _trouble(
+        self, draw: random.Random
+    ) -> Done[tuple[float, BaseException | None]] | Retry | Outage | BaseException:
         return draw.choice(
             [
+                Outage(),
+                Outage(),
+                Outage("kubernetes"),
                 Retry(0.0),
                 Retry(draw.uniform(0, 20)),
                 Retry(draw.uniform(0, 20), fresh=True),
@@ -158,7 +170,7 @@ class Ledger:
         return fetched
 
     def admit(self, record: Record) -> None:
-        self.end = record.offset + 1
+        self.end = max(self.end, record.offset + 1)
         if record.items:
             self.unfinished[record.offset] = set(record.items)
         for item in record.items:

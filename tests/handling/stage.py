@@ -13,9 +13,10 @@ from typing import Any
 
 from consumer.catalog.identity import reservation_key
 from consumer.catalog.templates import Catalog
-from consumer.dispatch import Assignment, Done, Retry, RetryPolicy, Work
+from consumer.dispatch import Assignment, Done, Outage, Retry, RetryPolicy, Work
 from consumer.handling.handler import Handler, Options
 from consumer.handling.lifecycle import Lifecycle
+from consumer.handling.preparation import Preparation
 from consumer.handling.publications import Channel, Publication
 from consumer.handling.records import Headers, Item, Record
 from consumer.handling.routing import route
@@ -74,7 +75,7 @@ def updated(version: int = 1, **changes: Any) -> Document:
 
 
 def created(**changes: Any) -> Document:
-    return updated(0, end="2026-03-02T10:00:00Z", **changes) | {"eventType": "EVENT_CREATED"}
+    return updated(0, **({"end": "2026-03-02T10:00:00Z"} | changes)) | {"eventType": "EVENT_CREATED"}
 
 
 def resource(number: int = 13, kind: str = "Linux container") -> Document:
@@ -100,7 +101,7 @@ class Told:
     """What handling one record published, and how long it waited between its attempts."""
 
     publications: tuple[Publication, ...] = ()
-    waits: list[Retry] = field(default_factory=list)
+    waits: list[Retry | Outage] = field(default_factory=list)
 
     def on(self, channel: Channel) -> list[Publication]:
         return [each for each in self.publications if each.channel is channel]
@@ -138,6 +139,9 @@ class Told:
 class Stage:
     """Delivers records to the handler until they are done."""
 
+    outage = 5.0
+    """Seconds that work waits for a runtime that does not answer."""
+
     def __init__(self, templates: str = TEMPLATES, *, start_timeout: float = 300.0, **options: Any) -> None:
         self.docker, self.podman = MemoryEngine(), MemoryEngine()
         self.states = States()
@@ -149,6 +153,9 @@ class Stage:
             **options,
         )
         self.start_timeout = start_timeout
+        self.told: list[Publication] = []
+        """What was told on the way to an outcome."""
+
         self._offsets = count()
         self.use(templates)
 
@@ -159,15 +166,24 @@ class Stage:
             name: MemoryProvisioner(engines[name], instance=INSTANCE, runtime=name, host="lab.example.org")
             for name in runtimes
         }
+        catalog = Catalog.from_yaml(templates, instance=INSTANCE)
+        self.preparation = Preparation(catalog, provisioners, now=self.now)
         self.lifecycle = Lifecycle(
-            Catalog.from_yaml(templates, instance=INSTANCE),
+            catalog,
             provisioners,
             instance=INSTANCE,
             start_timeout=self.start_timeout,
             release_timeout=60.0,
             now=self.now,
         )
-        self.handler = Handler(self.lifecycle, self.states, self.options, now=self.now)
+        self.handler = Handler(
+            self.lifecycle,
+            self.states,
+            self.options,
+            now=self.now,
+            expect=self.preparation.expect,
+            tell=self.told.append,
+        )
 
     def now(self) -> datetime:
         return NINE + timedelta(seconds=asyncio.get_running_loop().time())
@@ -202,7 +218,8 @@ class Stage:
     async def deliver_items(self, record: Record, items: Iterable[tuple[Hashable, Item]]) -> Told:
         told = Told()
         for lane, item in items:
-            work: Work[Item] = Work(self.assignment, record.offset, lane, item, record.size, 0.0)
+            now = asyncio.get_running_loop().time()
+            work: Work[Item] = Work(self.assignment, record.offset, lane, item, record.size, now)
             told.publications += await self._handle(work, told.waits)
         return told
 
@@ -216,7 +233,7 @@ class Stage:
         self.states.remembered = {name: ReservationState.model_validate_json(raw) for name, raw in before.items()}
         return told
 
-    async def _handle(self, work: Work[Item], waits: list[Retry]) -> tuple[Publication, ...]:
+    async def _handle(self, work: Work[Item], waits: list[Retry | Outage]) -> tuple[Publication, ...]:
         loop = asyncio.get_running_loop()
         while True:
             work.attempt += 1
@@ -226,6 +243,6 @@ class Stage:
             if isinstance(verdict, Done):
                 return verdict.publications
             waits.append(verdict)
-            if verdict.fresh:
+            if isinstance(verdict, Outage) or verdict.fresh:
                 work.attempt, work.started_at = 0, None
-            await asyncio.sleep(verdict.delay)
+            await asyncio.sleep(self.outage if isinstance(verdict, Outage) else verdict.delay)

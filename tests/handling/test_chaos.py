@@ -30,7 +30,8 @@ def test_what_exists_in_the_end_is_what_the_model_says(events: list[ReservationE
 
 
 async def _tell(events: list[ReservationEvent], data: st.DataObject) -> None:
-    stage = Stage(provision_retries=PATIENT, release_retries=PATIENT, unavailable_delay=0.001)
+    stage = Stage(provision_retries=PATIENT, release_retries=PATIENT)
+    stage.outage = 0.001
     ids: dict[object, str] = {}
     for event in events:
         lost: list[Told] = []

@@ -12,7 +12,7 @@ from consumer.provisioners.memory import Call, Latency
 from schemas.deadletter import parse_dead_letter
 from schemas.outbound import NotificationType
 from schemas.state import Phase
-from tests.handling.stage import KEY, NAME, TEMPLATES, Stage, created, end, start, updated
+from tests.handling.stage import KEY, NAME, TEMPLATES, Stage, created, end, resource, start, updated
 
 NEVER = Permanent("image_not_found", "The registry has no image nginx:1.27; ask for another one.")
 
@@ -48,8 +48,7 @@ async def test_what_policy_refuses_is_told_and_is_no_dead_letter() -> None:
     (note,) = told.notifications
     assert note.type is NotificationType.ERROR
     assert note.message == (
-        'GPU Server 1 could not be provided. The image "evil:1" is not allowed here. '
-        "Ask for one of: nginx:1.27, httpd:*."
+        'GPU Server 1 is not available. The image "evil:1" is not allowed here. Ask for one of: nginx:1.27, httpd:*.'
     )
     assert (told.letters, told.waits, stage.running) == ([], [], set())
     assert stage.state.phase is Phase.FAILED
@@ -83,7 +82,10 @@ async def test_a_start_that_comes_too_late_is_skipped_and_told() -> None:
     assert told.outcomes == [("skipped", "already_over")]
     (note,) = told.notifications
     assert note.type is NotificationType.WARNING
-    assert note.message == ("GPU Server 1 was not started. The reservation's end had passed when its start arrived.")
+    assert note.message == (
+        "GPU Server 1 was not started. The reservation's end had passed when its start arrived. "
+        "Book again if you still need it."
+    )
     assert told.letters == []
 
 
@@ -98,7 +100,10 @@ async def test_what_could_not_be_done_is_cleaned_up_told_and_a_dead_letter() -> 
     assert stage.running == set()
     assert told.outcomes == [("failed", "image_not_found")]
     (note,) = told.notifications
-    assert note.message == f"GPU Server 1 could not be provided. {NEVER.message}"
+    assert note.message == (
+        f"GPU Server 1 is not available. {NEVER.message} "
+        "If you chose the image, check its name. If not, ask whoever runs this service."
+    )
     (letter,) = told.letters
     assert (letter.key, letter.value) == (None, record.value)
     parsed = parse_dead_letter(letter.key, letter.value, letter.headers)
@@ -256,3 +261,36 @@ def _hang_at(operation: str) -> Latency:
             await asyncio.sleep(86_400)
 
     return latency
+
+
+async def test_what_a_failed_start_left_is_gone_before_there_is_another_elsewhere() -> None:
+    stage = Stage()
+    stage.docker.lose_reply("ensure", Permanent("runtime_error", "It broke."))
+    stage.docker.fail("remove", Permanent("forbidden", "No."))
+    assert (await stage.deliver(start())).outcomes == [("failed", "runtime_error")]
+    assert (stage.running, stage.state.environment) == ({NAME}, NAME)
+    told = await stage.deliver(start(resourceType="Pod"))
+    assert told.outcomes == [("provisioned", None)]
+    assert stage.docker.names() == set()
+    assert len(stage.podman.names()) == 1
+
+
+async def test_while_what_a_failed_start_left_cannot_be_removed_there_is_no_other_elsewhere() -> None:
+    stage = Stage()
+    stage.docker.lose_reply("ensure", Permanent("runtime_error", "It broke."))
+    for nth in range(1, 50):
+        stage.docker.fail("remove", Permanent("forbidden", "No."), nth=nth)
+    await stage.deliver(start())
+    told = await stage.deliver(start(resourceType="Pod"))
+    assert told.outcomes == [("failed", "forbidden")]
+    assert stage.podman.names() == set()
+
+
+async def test_a_move_that_cannot_begin_and_could_not_be_told_either_owes_what_is_there() -> None:
+    stage = Stage()
+    await stage.deliver_all(created(), start())
+    for nth in range(1, 50):
+        stage.docker.fail("remove", Permanent("forbidden", "No."), nth=nth)
+    told = await stage.deliver(updated(1, resource=resource(kind="Nothing")))
+    assert told.outcomes == [("failed", "forbidden")]
+    assert stage.state.environment is not None

@@ -28,8 +28,8 @@ async def test_a_start_provisions_and_tells_how_to_get_in() -> None:
     assert result.access.ssh == "ssh -p 20000 user@lab.example.org"
     (note,) = told.notifications
     assert note.message == (
-        "GPU Server 1 is ready until 10:00 UTC on 2 March. ssh -p 20000 user@lab.example.org "
-        "http://lab.example.org:20001"
+        "GPU Server 1 is ready until 10:00 UTC. Log in: ssh -p 20000 user@lab.example.org · "
+        "In a browser: http://lab.example.org:20001"
     )
     assert note.type is NotificationType.SUCCESS
     assert (note.user_id, note.event_type, note.webhook_id) == (result.user_id, "EVENT_START", "7")
@@ -69,7 +69,9 @@ async def test_an_end_takes_the_environment_away() -> None:
     told = await stage.deliver(end())
     assert stage.running == set()
     assert told.outcomes == [("released", None)]
-    assert [note.message for note in told.notifications] == ["GPU Server 1 was released."]
+    assert [note.message for note in told.notifications] == [
+        "Your environment on GPU Server 1 was removed. The reservation has ended."
+    ]
     assert stage.state.phase is Phase.RELEASED
 
 
@@ -104,7 +106,11 @@ async def test_created_is_noted_and_an_extension_told() -> None:
     noted, _, extended = await stage.deliver_all(created(), start(), updated(1))
     assert noted.outcomes == [("skipped", "remembered")]
     assert extended.outcomes == [("updated", None)]
-    assert [note.message for note in extended.notifications] == ["GPU Server 1 now runs until 12:00 UTC on 2 March."]
+    (note,) = extended.notifications
+    assert note.message == (
+        "GPU Server 1 now runs until 12:00 UTC. You get in as before. "
+        "Log in: ssh -p 20000 user@lab.example.org · In a browser: http://lab.example.org:20001"
+    )
     assert stage.state.end == NINE + timedelta(hours=3)
     assert stage.running == {NAME}
 
@@ -114,7 +120,10 @@ async def test_a_shortened_reservation_is_released_and_comes_back_when_it_is_pro
     await stage.deliver_all(created(), start())
     over = await stage.deliver(updated(1, end="2026-03-02T08:30:00Z"))
     assert over.outcomes == [("released", "ended_by_update")]
-    assert over.notifications[0].message == "GPU Server 1 was released. The reservation was shortened and is over."
+    assert over.notifications[0].message == (
+        "Your environment on GPU Server 1 was removed. The reservation was shortened and is over. "
+        "Book again if you still need it."
+    )
     assert stage.running == set()
     assert (await stage.deliver(updated(2))).outcomes == [("provisioned", None)]
     assert stage.running == {NAME}
@@ -125,6 +134,9 @@ async def test_a_postponed_reservation_is_released_and_runs_at_its_new_start() -
     await stage.deliver_all(created(), start())
     postponed = await stage.deliver(updated(1, start="2026-03-02T11:00:00Z"))
     assert postponed.outcomes == [("released", "postponed")]
+    assert postponed.notifications[0].message.endswith(
+        "The reservation was moved into the future. You get a new one at 11:00 UTC."
+    )
     assert stage.running == set()
     assert (await stage.deliver(start())).outcomes == [("skipped", "too_early")]
     await stage.sleep_until(10, 55)

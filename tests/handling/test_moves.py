@@ -24,7 +24,7 @@ async def test_another_resource_is_released_then_provisioned() -> None:
     assert old.revision != new.revision
     assert stage.running == {MOVED_NAME}
     (note,) = told.notifications
-    assert note.message.startswith("GPU Server 2 is ready until 12:00 UTC on 2 March. ssh -p ")
+    assert note.message.startswith("GPU Server 2 is ready until 12:00 UTC. Log in: ssh -p ")
     assert [each.channel for each in told.publications][-1] is Channel.STATE
 
 
@@ -35,7 +35,7 @@ async def test_another_owner_gets_a_new_environment_and_both_are_told() -> None:
     first, second = told.notifications
     assert (first.user_id, first.message) == (
         before.user.id,
-        "GPU Server 1 was released. The reservation was moved to another resource or owner.",
+        "Your environment on GPU Server 1 was removed. The reservation was moved to another resource or owner.",
     )
     assert first.metadata == {
         "resultId": told.results[0].id,

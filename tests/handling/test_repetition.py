@@ -133,7 +133,7 @@ async def test_an_environment_that_was_lost_behind_our_back_is_made_again_and_to
     stage.docker._made.clear()
     again = await stage.deliver(start())
     assert stage.running == {NAME}
-    assert again.ids[0] == first.ids[0]
+    assert again.ids[0] != first.ids[0]
     assert again.results[0].access != first.results[0].access
     assert len(again.notifications) == 1
     assert again.ids[1] != first.ids[1]

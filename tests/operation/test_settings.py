@@ -1,9 +1,14 @@
 """Settings come from the environment, and mistakes in them are named."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from consumer.app import ConfigurationError, catalog_of, connection_of, provisioners_of, topics_of
+from consumer.catalog.errors import CatalogError
 from consumer.settings import TERMINATION_GRACE, Settings
 
 
@@ -17,6 +22,15 @@ def test_everything_has_a_default() -> None:
     settings = Settings()
     assert catalog_of(settings).runtimes == {"process"}
     assert topics_of(settings).inbound == ("reservation-events",)
+
+
+def test_logins_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    with pytest.raises(ConfigurationError, match=r"MOORAGE_REGISTRY_CREDENTIALS: Cannot read .*No such file"):
+        provisioners_of(Settings(registry_credentials=path), frozenset({"docker"}))
+    path.write_text('{"auths": []}')
+    with pytest.raises(ConfigurationError, match=r"MOORAGE_REGISTRY_CREDENTIALS: config\.json is not"):
+        provisioners_of(Settings(registry_credentials=path), frozenset({"docker"}))
 
 
 def test_lists_and_pairs_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,14 +50,60 @@ def test_lists_and_pairs_are_written_with_commas(monkeypatch: pytest.MonkeyPatch
         ("MOORAGE_TOPICS", " , ", "MOORAGE_TOPICS names no topic"),
         ("MOORAGE_CONCURRENCY", "0", "greater than or equal to 1"),
         ("CONTAINER_RUNTIME", "dokcer", "process"),
+        ("MOORAGE_QUOTA_USER_ENVIRONMENTS", "0", "greater than or equal to 1"),
         ("MOORAGE_INSTANCE", "a b", "should match pattern"),
         ("MOORAGE_DRAIN_TIMEOUT", "59", "Use 45 or less"),
+        ("MOORAGE_TIME_ZONE", "Europe/Rom", "'Europe/Rom' is not a time zone; did you mean Europe/Rome?"),
+        ("MOORAGE_TIME_ZONE", "Europe", "'Europe' is not a time zone"),
+        ("MOORAGE_TIME_ZONE", "+01:00", "is not a time zone; write an IANA name such as Europe/Rome"),
+        ("MOORAGE_TIME_ZONE", "../../etc/passwd", "is not a time zone"),
+        ("MOORAGE_TIME_ZONE", "/etc/passwd", "is not a time zone"),
+        ("MOORAGE_TIME_ZONE", "", "is not a time zone"),
+        ("MOORAGE_TIME_ZONE", "x" * 5000, "is not a time zone"),
     ],
 )
 def test_a_mistake_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=says):
         Settings()
+
+
+def test_times_are_told_in_the_zone_of_whoever_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert str(Settings().time_zone) == "UTC"
+    monkeypatch.setenv("MOORAGE_TIME_ZONE", " Europe/Rome ")
+    assert str(Settings().time_zone) == "Europe/Rome"
+    assert '"Europe/Rome"' in Settings().model_dump_json()
+
+
+def test_zones_are_known_where_the_system_has_none() -> None:
+    program = "from zoneinfo import *; print(TZPATH, ZoneInfo('Europe/Rome'))"
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], env={"PYTHONTZPATH": ""}, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("() Europe/Rome\n", "")
+
+
+def test_quotas_without_a_template_file_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not catalog_of(Settings()).quotas
+    monkeypatch.setenv("MOORAGE_QUOTA_USER_ENVIRONMENTS", "2")
+    monkeypatch.setenv("MOORAGE_QUOTA_TOTAL_ENVIRONMENTS", "50")
+    monkeypatch.setenv("MOORAGE_QUOTA_QUEUE", "true")
+    quotas = catalog_of(Settings()).quotas.common
+    assert (quotas.user.environments, quotas.total.environments, quotas.queue) == (2, 50, True)
+
+
+@pytest.mark.parametrize("network", ["host", "none", "container:x", "a b"])
+def test_no_network_of_the_hosts_can_be_chosen(monkeypatch: pytest.MonkeyPatch, network: str) -> None:
+    monkeypatch.setenv("MOORAGE_DOCKER_NETWORK", network)
+    with pytest.raises(ConfigurationError, match="MOORAGE_DOCKER_NETWORK"):
+        provisioners_of(Settings(), frozenset({"docker"}))
+
+
+def test_the_default_image_gets_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTAINER_RUNTIME", "docker")
+    monkeypatch.setenv("DEFAULT_CAPABILITIES", "CHOWN, SYS_ADMIN")
+    with pytest.raises(CatalogError, match="SYS_ADMIN"):
+        catalog_of(Settings())
 
 
 def test_stopping_fits_into_the_grace_that_deployments_give() -> None:

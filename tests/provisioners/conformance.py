@@ -44,6 +44,16 @@ class Conformance:
 
         assert await provisioner.ensure(spec, ignore) == await provisioner.ensure(spec, ignore)
 
+    async def test_what_is_prepared_has_left_nothing_to_remove_and_starts_as_ever(self, harness: Harness) -> None:
+        provisioner, spec = harness.provisioner(), harness.spec()
+
+        await provisioner.prepare(spec, ignore)
+
+        assert await provisioner.list() == []
+        assert await provisioner.remove(spec.key) is False
+        assert await harness.leftovers() == []
+        assert (await provisioner.ensure(spec, ignore)).status is Status.RUNNING
+
     async def test_a_later_end_is_not_another_environment(self, harness: Harness) -> None:
         provisioner, spec = harness.provisioner(), harness.spec()
         made = await provisioner.ensure(spec, ignore)
@@ -51,6 +61,21 @@ class Conformance:
         extended = await provisioner.ensure(replace(spec, expires_at=UNTIL + timedelta(hours=1)), ignore)
 
         assert extended.native_id == made.native_id
+
+    async def test_what_runs_tells_what_it_uses(self, harness: Harness) -> None:
+        provisioner, spec = harness.provisioner(), harness.spec()
+        assert await provisioner.usage(spec.key) is None
+        made = await provisioner.ensure(spec, ignore)
+
+        used = await provisioner.usage(spec.key)
+
+        assert used is not None
+        assert used.cpu_seconds >= 0
+        assert used.memory_bytes >= 0
+        await harness.stop(made)
+        assert await provisioner.usage(spec.key) is None
+        await provisioner.remove(spec.key)
+        assert await provisioner.usage(spec.key) is None
 
     async def test_ensuring_at_once_makes_one(self, harness: Harness) -> None:
         provisioners, spec = [harness.provisioner(), harness.provisioner()], harness.spec()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from consumer.catalog.environment import AccessHints, EnvironmentSpec, Port
+from consumer.catalog.environment import AccessHints, EnvironmentSpec, Limits, Port
 from consumer.catalog.identity import environment_labels, environment_name, reservation_key
 from consumer.handling.ports import Environment, Progress, Provisioner
 from schemas.events import Resource, User
@@ -119,6 +119,7 @@ class Harness(ABC):
                 template="web",
                 expires_at=UNTIL,
                 access=access,
+                limits=Limits(),
             ),
         )
         return replace(spec, **changes)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.provisioners.text import last_words, plain, shortened, without_paths
+from consumer.provisioners.text import last_words, plain, scrubbed, shortened, without_paths
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,26 @@ def test_the_last_words_are_the_last_lines() -> None:
 )
 def test_host_paths_are_hidden_and_image_names_are_not(said: str, told: str) -> None:
     assert without_paths(said) == told
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("http://127.0.0.1:8888/lab?token=abc123def", "http://127.0.0.1:8888/lab?token=…"),
+        ("password: hunter2 was wrong", "password: … was wrong"),
+        ("DB_PASSWORD=hunter2, next", "DB_PASSWORD=…, next"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer …"),
+        ("cannot reach postgres://lab:hunter2@db/x", "cannot reach postgres://lab:…@db/x"),
+        ('{"api_key": "xyz1"}', '{"api_key": "…"}'),
+        ("listening on http://127.0.0.1:8888/lab", "listening on http://127.0.0.1:8888/lab"),
+        ("tokenizer: loaded", "tokenizer: loaded"),
+        ("the value s3cr3t leaks, v0 does not", "the value … leaks, v0 does not"),
+    ],
+)
+def test_what_looks_like_a_secret_is_not_told(said: str, told: str) -> None:
+    assert scrubbed(said, {"JUPYTER_TOKEN": "s3cr3t", "VERSION": "v0", "SHORT_KEY": "v0"}) == told
+
+
+@given(st.text(max_size=300))
+def test_scrubbing_takes_any_text(text: str) -> None:
+    assert scrubbed(scrubbed(text, {}), {}) == scrubbed(text, {})

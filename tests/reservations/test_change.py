@@ -127,10 +127,10 @@ def test_an_update_after_the_start_was_seen_runs_what_does_not_run(phase: Phase)
     assert facts(decide(active(phase=phase), updated(1), NINE)) == RUN
 
 
-@pytest.mark.parametrize("change", [{"end": NINE}, {"start": NINE + HOUR}])
-def test_an_update_out_of_the_running_time_starts_nothing(change) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("change", "phase"), [({"end": NINE}, Phase.FAILED), ({"start": NINE + HOUR}, Phase.PENDING)])
+def test_an_update_out_of_the_running_time_starts_nothing(change, phase) -> None:  # type: ignore[no-untyped-def]
     decision = decide(active(phase=Phase.FAILED), updated(1, **change), NINE)
-    assert facts(decision) == (Action.NOTHING, Phase.FAILED, "updated", None, False)
+    assert facts(decision) == (Action.NOTHING, phase, "updated", None, False)
 
 
 def test_what_an_update_leaves_out_is_kept_where_it_fits() -> None:

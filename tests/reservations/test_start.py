@@ -1,5 +1,6 @@
 """START: run, unless it ended, is over, or was moved away."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -120,3 +121,21 @@ def test_a_start_for_another_owner_or_resource_never_gets_what_runs_for_the_firs
     decision = decide(running, start(**change), NINE)
     assert facts(decision) == (Action.MOVE, Phase.ACTIVE, "provisioned", None, True)
     assert decision.previous == running
+
+
+def test_a_key_that_the_platform_did_not_look_up_this_time_is_still_known_and_a_new_one_counts() -> None:
+    sparse, new = replace(ANN, ssh_public_key=None), replace(ANN, ssh_public_key="ssh-ed25519 BBBB ann")
+    running = after(created(), start())
+
+    assert decide(running, start(user=sparse), NINE).state.user.ssh_public_key == ANN.ssh_public_key
+    assert decide(running, start(user=new), NINE).state.user.ssh_public_key == new.ssh_public_key
+
+
+@pytest.mark.parametrize("change", [{"user": BOB}, {"resource": OTHER_SERVER}])
+def test_a_start_that_is_over_does_not_make_what_runs_another_s(change) -> None:  # type: ignore[no-untyped-def]
+    """Or the next START for them would find it running, and let them in."""
+    running = after(start())
+    over = decide(running, start(end=NINE, **change), NINE)
+    assert facts(over)[:4] == (Action.NOTHING, Phase.ACTIVE, "skipped", "already_over")
+    assert (over.state.user, over.state.resource, over.state.end) == (ANN, SERVER, NINE)
+    assert decide(over.state, start(**change), NINE).action is Action.MOVE

@@ -12,6 +12,7 @@ import shlex
 from tests.services.engine import DockerEngine, stop_engine
 from tests.services.kafka_jvm import start_jvm
 from tests.services.missing import ServiceMissing, say
+from tests.services.podman import PodmanEngine, stop_podman
 from tests.services.prepare import SERVICES, prepare
 from tests.services.registry import Registry
 from tests.services.rundir import RunDir, end_stale, run_dirs
@@ -52,6 +53,8 @@ def _up(service: str, nodes: int) -> None:
         variable, address = "MOORAGE_TEST_KAFKA", start_jvm(nodes, {}, keep=True).bootstrap_servers
     elif service == "docker":
         variable, address = "DOCKER_HOST", DockerEngine.start(keep=True).url
+    elif service == "podman":
+        variable, address = "PODMAN_HOST", PodmanEngine.start(keep=True).url
     else:
         variable, address = "MOORAGE_TEST_REGISTRY", Registry.start(keep=True).address
     print(f"export {variable}={shlex.quote(address)}", flush=True)
@@ -68,6 +71,8 @@ def _down(services: list[str]) -> None:
 def _end(run_dir: RunDir) -> None:
     if run_dir.service == "docker":
         stop_engine(run_dir)
+    elif run_dir.service == "podman":
+        stop_podman(run_dir)
     else:
         run_dir.end()
 

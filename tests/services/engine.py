@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Self
 
 from docker.errors import DockerException
 
-from tests.services.docker_client import docker_client
+from tests.services.docker_client import accepts, docker_client, remove_containers_and_networks
 from tests.services.host_network import HostNetwork
 from tests.services.image import prepare_image
 from tests.services.missing import ServiceMissing, say
 from tests.services.packages import need
-from tests.services.rundir import UNDO, DidNotStart, RunDir, wait_until_ready
+from tests.services.rundir import UNDO, DidNotStart, RunDir, remove_cgroups, wait_until_ready
 
 _START_SECONDS = 45
 _STOP_SECONDS = 15
@@ -30,6 +29,13 @@ class DockerEngine:
     image: str
     run_dir: RunDir | None = None
     """Where our own engine lives; None for one that was here before us."""
+
+    @property
+    def filters(self) -> bool:
+        """Whether it may use iptables. One that is not ours, or that is not here, does unless it is told otherwise."""
+        return not self.url.startswith("unix://") or HostNetwork.filters_at(
+            Path(self.url.removeprefix("unix://")).parent
+        )
 
     @classmethod
     def start(cls, *, keep: bool = False) -> Self:
@@ -50,6 +56,18 @@ class DockerEngine:
         except BaseException:
             run_dir.end()
             raise
+
+    def halt(self) -> None:
+        """Have our own engine leave, as `systemctl stop` does: its containers are stopped, and kept."""
+        assert self.run_dir is not None, "somebody else's engine is not ours to stop"
+        _leave(self.run_dir)
+
+    def resume(self) -> None:
+        """Start it again after `halt`, with what it had."""
+        assert self.run_dir is not None
+        network = HostNetwork.claimed(self.run_dir.path)
+        assert network is not None
+        _launch_dockerd(self.run_dir, network)
 
     def stop(self) -> None:
         """End our own engine with its containers; one that was here before us is left alone."""
@@ -80,25 +98,24 @@ def prepare_engine_programs() -> None:
 def stop_engine(run_dir: RunDir) -> None:
     """Take the containers away, let dockerd leave in order, then end what is left in its folder."""
     if _answers(_url(run_dir)):
-        _remove_containers_and_networks(_url(run_dir))
+        remove_containers_and_networks(_url(run_dir))
+    _leave(run_dir)
+    run_dir.end()
+
+
+def _leave(run_dir: RunDir) -> None:
     daemons = [process for process in run_dir.processes() if process.name() == "dockerd"]
     for daemon in daemons:
         daemon.terminate()
         with contextlib.suppress(Exception):
             daemon.wait(_STOP_SECONDS)
-    run_dir.end()
-
-
-def _remove_containers_and_networks(url: str) -> None:
-    with contextlib.suppress(DockerException), docker_client(url, seconds=10) as client:
-        for container in client.containers.list(all=True):
-            with contextlib.suppress(DockerException):
-                container.remove(force=True, v=True)
-        client.networks.prune()
 
 
 def _start_dockerd(run_dir: RunDir) -> str:
-    network = HostNetwork.claim(run_dir.path)
+    return _launch_dockerd(run_dir, HostNetwork.claim(run_dir.path))
+
+
+def _launch_dockerd(run_dir: RunDir, network: HostNetwork) -> str:
     log = run_dir.path / "dockerd.log"
     config = run_dir.path / "daemon.json"
     config.write_text("{}")  # the machine's own configuration is not for this engine
@@ -130,7 +147,7 @@ def _url(run_dir: RunDir) -> str:
 
 
 def _answers(url: str) -> bool:
-    if url.startswith("unix://") and not _accepts(url.removeprefix("unix://")):
+    if url.startswith("unix://") and not accepts(url.removeprefix("unix://")):
         return False
     try:
         with docker_client(url, seconds=5) as client:
@@ -139,28 +156,13 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _accepts(path: str) -> bool:
-    """Whether a Unix socket takes connections. Asked first because the SDK leaks its own socket where it is refused."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
-
-
 def _with_image(url: str) -> str:
     with docker_client(url) as client:
         return prepare_image(client)
 
 
 def _remove_cgroups(run_dir: Path) -> None:
-    roots = Path("/sys/fs/cgroup")
-    groups = [group for depth in ("", "*/") for group in roots.glob(f"{depth}{run_dir.name}")]
-    for group in groups:
-        for folder in sorted([group, *group.glob("**/")], reverse=True):  # the deepest first
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+    remove_cgroups(run_dir.name)
 
 
 UNDO += [HostNetwork.give_back, _remove_cgroups]

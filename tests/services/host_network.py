@@ -2,8 +2,11 @@
 
 import ipaddress
 import json
+import os
 import shlex
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from tests.services.missing import ServiceMissing
 
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _TABLES = ("filter", "nat")
+_RECORD = "host-network.json"
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,14 @@ class HostNetwork:
     """A bridge of our own and a range of addresses that nothing here uses, beside what there was before."""
 
     bridge: str
+    own: str
+    """The range of the bridge itself."""
     pool: str
+    """That of further networks."""
+    usable: bool
+    """Whether iptables works here."""
     filters: bool
-    """Whether our engine may use iptables: not where another engine's rules are, which it would overwrite."""
+    """Whether a Docker Engine of ours may use it: not where another's rules are, which it would overwrite."""
     rules_before: dict[str, list[str]]
     forwarding_before: str
 
@@ -33,27 +42,60 @@ class HostNetwork:
         usable = all(rules.values())
         taken = any("DOCKER" in rule for table in rules.values() for rule in table)
         bridge = f"mrg{run_dir.name[-8:]}"
-        network = cls(bridge, str(pool), usable and not taken, rules, _FORWARDING.read_text())
-        (run_dir / "host-network.json").write_text(json.dumps(asdict(network)))
+        own = f"{addresses[0]}/24"
+        network = cls(bridge, own, str(pool), usable, usable and not taken, rules, _FORWARDING.read_text())
+        (run_dir / _RECORD).write_text(json.dumps(asdict(network)))
         _ip("link", "add", "name", bridge, "type", "bridge")
         _ip("address", "add", f"{addresses[1]}/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
         return network
 
     @classmethod
+    def filters_at(cls, run_dir: Path) -> bool:
+        """Whether the engine of this folder may use iptables; so it is with one whose folder claimed nothing."""
+        network = cls.claimed(run_dir)
+        return network is None or network.filters
+
+    @classmethod
     def give_back(cls, run_dir: Path) -> None:
         """Undo `claim` and what the engine did since. Does nothing for a folder that never claimed."""
-        claimed = run_dir / "host-network.json"
-        if not claimed.exists():
+        network = cls.claimed(run_dir)
+        if network is None:
             return
-        network = cls(**json.loads(claimed.read_text()))
         for link in _bridges_in(network.pool) | {network.bridge}:
             subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
         if network.filters:
             for table in _TABLES:
                 _put_back(table, network)
             _FORWARDING.write_text(network.forwarding_before)
-        claimed.unlink()
+        (run_dir / _RECORD).unlink()
+
+    @classmethod
+    def claimed(cls, run_dir: Path) -> "HostNetwork | None":
+        """What `claim` gave to this folder, until it is given back."""
+        record = run_dir / _RECORD
+        if not record.exists():
+            return None
+        # An engine that was kept may be older than some of what is written down now.
+        return cls(**{"own": "", "usable": False, **json.loads(record.read_text())})
+
+    @property
+    def prefix(self) -> str:
+        """How all of its addresses begin."""
+        return ".".join(self.pool.split(".")[:2]) + "."
+
+
+@contextmanager
+def one_more_address(address: str) -> Iterator[None]:
+    """This machine has `address` too, for as long as it is needed. Raises ServiceMissing where that cannot be."""
+    bridge = f"mrgx{os.getpid()}"
+    _ip("link", "add", "name", bridge, "type", "bridge")
+    try:
+        _ip("address", "add", f"{address}/32", "dev", bridge)
+        _ip("link", "set", bridge, "up")
+        yield
+    finally:
+        _ip("link", "delete", bridge)
 
 
 def _unused_range() -> str:
@@ -82,8 +124,7 @@ def _rules(table: str) -> list[str]:
 def _put_back(table: str, network: HostNetwork) -> None:
     """Take out the rules and chains that our engine made, and set the chains' policies as they were."""
     before = network.rules_before[table]
-    our_addresses = ".".join(network.pool.split(".")[:2])
-    marks = ("DOCKER", network.bridge, " br-", f" {our_addresses}.")
+    marks = ("DOCKER", network.bridge, " br-", " mrg-", f" {network.prefix}")  # mrg-: networks that Moorage made
     added = [shlex.split(rule) for rule in _rules(table) if rule not in before and any(mark in rule for mark in marks)]
     for command, chain, *rest in added:
         if command == "-A":

@@ -8,8 +8,10 @@ import shutil
 import struct
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 
 import docker
 from docker.errors import DockerException, ImageNotFound
@@ -21,6 +23,7 @@ TEST_IMAGE = "moorage/busybox:test"
 _RECIPE_LABEL = "moorage.recipe"
 _UPSTREAM = "busybox:stable-musl"
 _ELF_INTERPRETER = 3
+_PROGRAMS = (b"\x7fELF", b"#!")
 _FILES = {
     "www/index.html": b"moorage\n",
     "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
@@ -32,10 +35,10 @@ def prepare_image(client: docker.DockerClient) -> str:
     """Make sure that the engine has the test image, as this file describes it; returns its name."""
     recipe = sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     if _recipe_of_present_image(client) != recipe:
-        repository, tag = TEST_IMAGE.split(":")
-        archive = _root_filesystem(_busybox(client))
+        archive = root_filesystem(busybox(client))
         label = f'LABEL {_RECIPE_LABEL}="{recipe}"'
-        client.api.import_image_from_data(archive, repository=repository, tag=tag, changes=[label])
+        # Podman takes the tag from the name only, Docker from either.
+        client.api.import_image_from_data(archive, repository=TEST_IMAGE, changes=[label])
     return TEST_IMAGE
 
 
@@ -47,7 +50,7 @@ def _recipe_of_present_image(client: docker.DockerClient) -> str | None:
     return labels.get(_RECIPE_LABEL)
 
 
-def _busybox(client: docker.DockerClient) -> bytes:
+def busybox(client: docker.DockerClient) -> bytes:
     """A static busybox for the engine's platform: this system's, or else the one in the official image."""
     try:
         if not _static_busybox():
@@ -84,16 +87,17 @@ def _busybox_of_image(client: docker.DockerClient) -> bytes:
         container.remove()
 
 
-def _root_filesystem(busybox: bytes) -> bytes:
+def root_filesystem(busybox: bytes, more: Mapping[str, bytes] = MappingProxyType({})) -> bytes:
+    """A tar of busybox and its files, and `more` files by path: what begins with #! or ELF's magic can be run."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for folder, mode in {"bin": 0o755, "etc": 0o755, "root": 0o700, "tmp": 0o1777, "www": 0o755}.items():
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, mode
             tar.addfile(entry)
-        for name, content in (_FILES | {"bin/busybox": busybox}).items():
+        for name, content in ({**_FILES, "bin/busybox": busybox, **more}).items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755 if name.startswith("bin/") else 0o644
+            entry.size, entry.mode = len(content), 0o755 if content.startswith(_PROGRAMS) else 0o644
             tar.addfile(entry, io.BytesIO(content))
         for applet in _applets():
             entry = tarfile.TarInfo(f"bin/{applet}")

@@ -3,6 +3,13 @@
 import socket
 import struct
 
+AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+"""Lets a test deny what it likes; all else stays open to everybody, who is User:ANONYMOUS. For clusters of one node:
+the controllers of several cannot vote before they have read the rules, nor read the rules before they have voted."""
+
 
 def cluster_properties(nodes: int) -> dict[str, str]:
     """Small, quick to rebalance, strict: topics are never created by accident."""

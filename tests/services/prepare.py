@@ -8,7 +8,9 @@ from tests.services.engine import prepare_engine_programs, running_engine
 from tests.services.kafka import prepare_kafka
 from tests.services.missing import ServiceMissing
 from tests.services.packages import need
+from tests.services.podman import prepare_podman_programs, running_podman
 from tests.services.registry import prepare_registry
+from tests.services.ssh import need_ssh
 
 
 def prepare(services: Iterable[str]) -> None:
@@ -29,10 +31,18 @@ def _prepare_docker() -> None:
         prepare_engine_programs()
     elif os.getuid() == 0:
         need({"busybox": "busybox-static"})
+    if os.getuid() == 0:
+        need_ssh()
+
+
+def _prepare_podman() -> None:
+    if running_podman() is None:
+        prepare_podman_programs()
 
 
 SERVICES: dict[str, Callable[[], None]] = {
     "kafka": prepare_kafka,
     "docker": _prepare_docker,
+    "podman": _prepare_podman,
     "registry": prepare_registry,
 }

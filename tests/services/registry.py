@@ -9,6 +9,7 @@ from tests.services.ports import free_port, listening
 from tests.services.rundir import RunDir, wait_until_ready
 
 _START_SECONDS = 20
+_PACKAGES = {"docker-registry": "docker-registry"}
 _CONFIG = """\
 version: 0.1
 log: {{level: error}}
@@ -17,6 +18,13 @@ storage:
   delete: {{enabled: true}}
 http: {{addr: "{address}"}}
 """
+_AUTH = """\
+auth:
+  htpasswd: {{realm: test, path: {folder}/users}}
+"""
+USER, PASSWORD = "lab", "correct horse"
+_USERS = f"{USER}:$2b$05$bTdaPW5YPLLhB3vc01OJ1OavY6w3ovDmXGSaFGAP0Bstb3TTain4m\n"
+"""USER with the bcrypt of PASSWORD: nothing here makes one."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +36,21 @@ class Registry:
     """None for one that was here before us."""
 
     @classmethod
-    def start(cls, *, keep: bool = False) -> Self:
-        """The registry of MOORAGE_TEST_REGISTRY (host:port), or one of our own. Raises ServiceMissing."""
-        if address := os.environ.get("MOORAGE_TEST_REGISTRY"):
+    def start(cls, *, keep: bool = False, private: bool = False) -> Self:
+        """The registry of MOORAGE_TEST_REGISTRY (host:port), or one of our own. Raises ServiceMissing.
+
+        A `private` one is always our own, and serves nobody but USER.
+        """
+        if (address := os.environ.get("MOORAGE_TEST_REGISTRY")) and not private:
             return cls(address)
-        prepare_registry()
+        need(_PACKAGES)
         run_dir = RunDir.create("registry", keep=keep)
         port = free_port()
         registry = cls(f"127.0.0.1:{port}", run_dir)
         config = run_dir.path / "config.yml"
-        config.write_text(_CONFIG.format(folder=run_dir.path, address=registry.address))
+        text = _CONFIG + (_AUTH if private else "")
+        config.write_text(text.format(folder=run_dir.path, address=registry.address))
+        (run_dir.path / "users").write_text(_USERS)
         log = run_dir.path / "registry.log"
         process = run_dir.launch(["docker-registry", "serve", str(config)], log)
         try:
@@ -45,7 +58,8 @@ class Registry:
         except BaseException:
             run_dir.end()
             raise
-        run_dir.announce("MOORAGE_TEST_REGISTRY", registry.address)
+        if not private:
+            run_dir.announce("MOORAGE_TEST_REGISTRY", registry.address)
         return registry
 
     def stop(self) -> None:
@@ -57,4 +71,4 @@ class Registry:
 def prepare_registry() -> None:
     """Install what a registry of our own needs. Raises ServiceMissing where that cannot be."""
     if not os.environ.get("MOORAGE_TEST_REGISTRY"):
-        need({"docker-registry": "docker-registry"})
+        need(_PACKAGES)

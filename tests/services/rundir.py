@@ -22,7 +22,7 @@ import psutil
 _LAUNCHED: dict[Path, list[subprocess.Popen[bytes]]] = {}
 """This process's children, to be reaped when their folder ends."""
 
-_PROGRAMS = ("java", "dockerd", "containerd", "docker-registry", "runc")
+_PROGRAMS = ("java", "dockerd", "containerd", "docker-registry", "runc", "unshare")
 """Beginnings of the names of programs that we start, or that those start: somebody's `tail` of a log is none."""
 
 
@@ -158,6 +158,15 @@ def _base() -> Path:
     if base.stat().st_uid != os.getuid():
         raise RuntimeError(f"{base} belongs to another user; remove it or set TMPDIR")
     return base
+
+
+def remove_cgroups(name: str, *, deep: bool = True) -> None:
+    """Remove these cgroups, with all below them if `deep`, from every hierarchy. Those with processes stay."""
+    roots = Path("/sys/fs/cgroup")
+    for group in [group for depth in ("", "*/") for group in roots.glob(f"{depth}{name}")]:
+        for folder in sorted([group, *(group.glob("**/") if deep else ())], reverse=True):  # the deepest first
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _unmount_below(path: Path) -> None:

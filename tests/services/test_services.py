@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,10 +17,14 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import OffsetAndMetadata
+from docker.types import Ulimit
 
-from tests.services import DockerEngine, KafkaBroker, Registry, free_port
+from tests.services import DockerEngine, KafkaBroker, PodmanEngine, Registry, free_port
 from tests.services.docker_client import docker_client
 from tests.services.rundir import RunDir, end_stale
+
+ULIMITS = [Ulimit(name=name, soft=1024, hard=4096) for name in ("nofile", "nproc")]
+"""Within what any machine grants; Podman would ask for more."""
 
 PARTITION = TopicPartition("moorings", 0)
 
@@ -108,10 +113,12 @@ async def test_topics_are_not_created_by_accident(kafka: KafkaBroker) -> None:
         assert "no-such-topic" not in await client.list_topics()
 
 
-def page_served_by_a_container_of(engine: DockerEngine) -> bytes:
+def page_served_by_a_container_of(engine: DockerEngine | PodmanEngine) -> bytes:
     with docker_client(engine.url) as client:
         command = ["httpd", "-f", "-p", "80", "-h", "/www"]
-        container = client.containers.run(engine.image, command, detach=True, ports={"80/tcp": ("127.0.0.1", None)})
+        container = client.containers.run(
+            engine.image, command, detach=True, ports={"80/tcp": ("127.0.0.1", None)}, ulimits=ULIMITS
+        )
         try:
             container.reload()
             return page(container.ports["80/tcp"][0]["HostPort"])
@@ -159,6 +166,47 @@ def test_our_own_engine_runs_beside_another_and_leaves_nothing() -> None:
     assert not any(bridge in network() for bridge in bridges)
 
 
+@pytest.mark.podman
+@pytest.mark.skipif(os.getuid() != 0 or not sys.platform.startswith("linux"), reason="only root on Linux can start one")
+@pytest.mark.parametrize("rootless", [False, True])
+@pytest.mark.parametrize("ending", ["stopped", "killed"])
+def test_our_own_podman_leaves_nothing(rootless: bool, ending: str) -> None:
+    podman = PodmanEngine.start_own(rootless=rootless)
+    assert podman.run_dir is not None
+    try:
+        assert page_served_by_a_container_of(podman) == b"moorage\n"
+        with docker_client(podman.url) as client:
+            quay = None if rootless else client.networks.create("quay").name
+            container = client.containers.run(
+                podman.image, ["sleep", "600"], detach=True, network=quay, ulimits=ULIMITS, ports={"80/tcp": None}
+            )
+        assert bool(cgroups(container.id)) is not rootless
+        ours = marks_of(container.id)
+        assert bool(ours) is not rootless
+    finally:
+        podman.stop() if ending == "stopped" else podman.run_dir.end()
+
+    assert podman.run_dir.processes() == []
+    assert not podman.run_dir.path.exists()
+    assert str(podman.run_dir.path) not in Path("/proc/self/mounts").read_text()
+    assert not cgroups(container.id)
+    assert not [mark for mark in [*ours, podman.run_dir.path.name[-8:]] if mark in network()]
+
+
+def cgroups(container: str) -> list[Path]:
+    return [*Path("/sys/fs/cgroup").glob(f"**/*{container}*")]
+
+
+def marks_of(container: str) -> set[str]:
+    """By which the filter rules of a container are known: its id, and the chains that rules with its id lead to."""
+    rules = [line for line in network().splitlines() if container in line]
+    return (
+        {container} | {word for line in rules for word in line.split() if re.fullmatch(r"CNI-(DN-)?[0-9a-f]+", word)}
+        if rules
+        else set()
+    )
+
+
 def bridges_of_the_engine_with_one_more(engine: DockerEngine) -> list[str]:
     """The names of its default bridge and of that of a new network, in which a container runs."""
     assert engine.run_dir is not None
@@ -172,7 +220,10 @@ def bridges_of_the_engine_with_one_more(engine: DockerEngine) -> list[str]:
 def network() -> str:
     """The links and filter rules of this machine, as text: others change them too while tests run."""
     links = subprocess.run(["ip", "-oneline", "link"], capture_output=True, text=True, check=True).stdout
-    return links + subprocess.run(["iptables", "-w", "-S"], capture_output=True, text=True).stdout
+    tables = (
+        subprocess.run(["iptables", "-w", "-t", t, "-S"], capture_output=True, text=True) for t in ("filter", "nat")
+    )
+    return links + "".join(table.stdout for table in tables)
 
 
 @pytest.mark.docker

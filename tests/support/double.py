@@ -1,17 +1,21 @@
 """`python -m tests.support.double`: Moorage with a runtime made of nothing, which does as a folder says.
 
-MOORAGE_DOUBLE names the folder, MOORAGE_DOUBLE_SECONDS how long each step of a call takes. Each reservation that a
-provisioning has arrived for is a file in `arrived`, with a line for each call. Those named in `held` are not finished
-as long as their file is there.
+MOORAGE_DOUBLE names the folder, MOORAGE_DOUBLE_SECONDS how long each step of a call takes, MOORAGE_DOUBLE_SLOW how long
+one in fifty takes, MOORAGE_DOUBLE_SESSION after how many seconds the group misses a member that was killed (a setting
+that Moorage itself does not have). Each reservation that a provisioning has arrived for is a file in `arrived`, with a
+line for each call. Those named in `held` are not finished as long as their file is there.
 """
 
 import asyncio
 import os
+import random
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import typer
 
+from consumer import app as composition
 from consumer.app import Moorage
 from consumer.catalog.templates import Catalog, Defaults
 from consumer.cli.console import Exit, run_async
@@ -21,14 +25,16 @@ from consumer.provisioners.memory import Call, MemoryEngine, MemoryProvisioner
 from consumer.settings import Settings
 
 _LOOK_AGAIN = 0.02
+_ONE_IN = 50
 
 
 class Stage:
     """The folder, from both sides: tests hold reservations and see who arrived, the runtime obeys."""
 
-    def __init__(self, folder: Path, seconds: float = 0.0) -> None:
+    def __init__(self, folder: Path, seconds: float = 0.0, slow: float = 0.0) -> None:
         self.folder = folder
         self.seconds = seconds
+        self.slow = slow
         self._held = folder / "held"
         self._arrived = folder / "arrived"
         self._seen: set[int] = set()
@@ -54,7 +60,8 @@ class Stage:
 
     async def latency(self, call: Call) -> None:
         """For a MemoryEngine, which every call goes through several times."""
-        await asyncio.sleep(self.seconds)
+        is_slow = self.slow and random.randrange(_ONE_IN) == 0  # noqa: S311 - not a secret
+        await asyncio.sleep(self.slow if is_slow else self.seconds)
         if call.operation != "ensure" or call.spec is None:
             return
         reservation = call.spec.reservation_id
@@ -73,7 +80,10 @@ def _file(folder: Path, reservation: str) -> Path:
 def main() -> None:
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format)
-    stage = Stage(Path(os.environ["MOORAGE_DOUBLE"]), float(os.environ.get("MOORAGE_DOUBLE_SECONDS", "0")))
+    seconds, slow = (float(os.environ.get(f"MOORAGE_DOUBLE_{each}", "0")) for each in ("SECONDS", "SLOW"))
+    stage = Stage(Path(os.environ["MOORAGE_DOUBLE"]), seconds, slow)
+    if session := os.environ.get("MOORAGE_DOUBLE_SESSION"):
+        composition.Options = partial(composition.Options, session_timeout=float(session))  # type: ignore
     engine = MemoryEngine(latency=stage.latency)
     service = Moorage(
         settings,

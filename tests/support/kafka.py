@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 from tests.support.waiting import eventually
@@ -82,7 +83,14 @@ class Kafka:
         self._common = common
         self._admin = AdminClient(common)
         self._producer = Producer(
-            common | {"partitioner": "murmur2_random", "acks": "all", "linger.ms": 2, "message.max.bytes": 8 << 20}
+            common
+            | {
+                "partitioner": "murmur2_random",
+                "acks": "all",
+                "enable.idempotence": True,  # a broker that is killed on purpose shall not make two records of one
+                "linger.ms": 2,
+                "message.max.bytes": 8 << 20,
+            }
         )
         self._consumer = Consumer(
             common
@@ -90,6 +98,7 @@ class Kafka:
                 "group.id": f"verifier-{uuid.uuid4().hex[:8]}",
                 "enable.auto.commit": False,
                 "enable.partition.eof": False,
+                "auto.offset.reset": "earliest",  # where a topic was truncated, its beginning is not 0
                 "fetch.wait.max.ms": 20,
                 "fetch.message.max.bytes": 8 << 20,
             }
@@ -104,12 +113,21 @@ class Kafka:
         for consumer in (self._consumer, *self._members.values()):
             consumer.close()
 
-    def create(self, *topics: str, partitions: int = 8, **config: str) -> None:
-        settings = {name.replace("_", "."): value for name, value in config.items()}
-        made = self._admin.create_topics([NewTopic(topic, partitions, config=settings) for topic in topics])
+    def create(self, *topics: str, partitions: int = 8) -> None:
+        made = self._admin.create_topics([NewTopic(topic, partitions) for topic in topics])
         for done in made.values():
             done.result(_SECONDS)
         eventually(lambda: all(len(self.ends(topic)) == partitions for topic in topics), what=f"{topics} exist")
+
+    def configure(self, topic: str, **settings: str) -> None:
+        """Set properties of a topic, written with underscores."""
+        entries = [
+            ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in settings.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+        for done in self._admin.incremental_alter_configs([resource]).values():
+            done.result(_SECONDS)
 
     def delete(self, *topics: str) -> None:
         there = self._admin.list_topics(timeout=_SECONDS).topics

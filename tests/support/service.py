@@ -119,6 +119,13 @@ class DoubleService(Service):
         return [sys.executable, "-m", "tests.support.double"]
 
 
+class ImpatientService(Service):
+    """The same service in a group that misses it MOORAGE_SESSION seconds after a kill (tests.support.impatient)."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.support.impatient"]
+
+
 @contextmanager
 def running(
     settings: Mapping[str, str], folder: Path, *, name: str = "moorage", kind: type[Service] = Service

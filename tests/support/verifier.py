@@ -9,8 +9,11 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Self
 
+from tests.support import legal
 from tests.support.kafka import Kafka, Message, Names
 from tests.support.workload import Told, Workload
+
+OVERTAKEN = "ended_while_starting"
 
 _OURS = ("moorage-dlt-", "kafka_dlt-")
 _FINAL = {"EVENT_END", "EVENT_DELETED"}
@@ -39,10 +42,17 @@ class Verifier:
     def results(self) -> dict[str, list[dict[str, Any]]]:
         """The results of each reservation, in the order in which they were published."""
         found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for reservation, published in self._published.items():
+            found[reservation] = [body for _, body in published]
+        return found
+
+    @cached_property
+    def _published(self) -> dict[str, list[tuple[Message, dict[str, Any]]]]:
+        found: dict[str, list[tuple[Message, dict[str, Any]]]] = defaultdict(list)
         for message in self.outbound:
             if (message.header("ce_type") or "").startswith("io.moorage.result."):
                 body = json.loads(message.value or b"")
-                found[body["eventId"]].append(body)
+                found[body["eventId"]].append((message, body))
         return found
 
     @cached_property
@@ -61,10 +71,31 @@ class Verifier:
         return self
 
     def told(self, reservation: str) -> tuple[Told, ...]:
+        """What was told of the reservation, in order.
+
+        A start that its end overtook counts as provisioned, because it depends on the moment whether it is; but only if
+        an end then released what was made of it.
+        """
+        told = self._told_literally(reservation)
         return tuple(
+            (kind, "provisioned", None) if code == OVERTAKEN and _ends(told[place:]) else (kind, outcome, code)
+            for place, (kind, outcome, code) in enumerate(told)
+        )
+
+    def _told_literally(self, reservation: str) -> list[Told]:
+        return [
             (body["eventType"], body["outcome"], (body.get("reason") or {}).get("code"))
             for body in self.results[reservation]
-        )
+        ]
+
+    def as_told(self, reservation: str) -> list[legal.Told]:
+        """The results of a reservation, for the law that they must keep to."""
+        return [legal.Told(message.timestamp_ms, legal.what(body)) for message, body in self._published[reservation]]
+
+    @property
+    def overtaken(self) -> set[str]:
+        """The reservations of which an end broke off a start."""
+        return {each for each in self.results if any(code == OVERTAKEN for _, _, code in self._told_literally(each))}
 
     def last(self, reservation: str, outcome: str) -> dict[str, Any]:
         return [body for body in self.results[reservation] if body["outcome"] == outcome][-1]
@@ -124,15 +155,17 @@ class Verifier:
     def arbitrary_ids(self) -> list[str]:
         """Messages that say the same under two ids or different things under one, or whose headers say something else.
 
-        Results say the same when reservation, revision and outcome are the same, and for what was skipped the reason;
-        notifications when they have the same text about the same result.
+        Results say the same when reservation, revision and outcome are the same, and for what was skipped or released
+        the reason: what was postponed is released, starts again under the same revision, and ends as another
+        environment. Notifications say the same when they have the same text about the same result.
         """
         problems = []
         ids: dict[tuple[str, ...], str] = {}
         for message in self.outbound:
             body, called = json.loads(message.value or b""), message.header("ce_id") or ""
             if "outcome" in body:
-                reason = body["reason"]["code"] if body["outcome"] == "skipped" else ""
+                told = body.get("reason") or {}
+                reason = told.get("code", "") if body["outcome"] in ("skipped", "released") else ""
                 said: tuple[str, ...] = (body["eventId"], body["revision"], body["outcome"], reason)
             else:
                 said = (body["metadata"]["resultId"], body["message"])
@@ -142,15 +175,24 @@ class Verifier:
                 problems.append(f"{called} is not keyed by its reservation")
         return problems + [f"{each} is shared" for each, count in Counter(ids.values()).items() if count > 1]
 
-    def out_of_order(self) -> list[str]:
-        """Reservations that something was provisioned for after they had ended."""
+    def out_of_order(self, *, repeats: bool = False) -> list[str]:
+        """Reservations that something was provisioned for after they had ended.
+
+        With `repeats` (after a kill), a start that is handled again may do so where the end was told and not remembered
+        yet; then the end must be told again.
+        """
         problems = []
         for reservation in self.results:
-            ended = False
+            ended = anew = False
             for kind, outcome, _ in self.told(reservation):
-                ended = ended or kind in _FINAL
-                if ended and outcome == "provisioned":
-                    problems.append(f"{reservation}: {self.told(reservation)}")
+                if kind in _FINAL:
+                    ended, anew = True, False
+                elif ended and outcome == "provisioned":
+                    anew = True
+                    if not repeats:
+                        break
+            if anew:
+                problems.append(f"{reservation}: {self.told(reservation)}")
         return problems
 
     def untold(self, workload: Workload, *, repeats: bool = False) -> list[str]:
@@ -166,6 +208,10 @@ class Verifier:
             if not story.scattered and not right:
                 problems.append(f"{reservation} ({story.name}): {told}")
         return problems
+
+
+def _ends(told: Iterable[Told]) -> bool:
+    return any(kind in _FINAL and outcome == "released" for kind, outcome, _ in told)
 
 
 def _events_in(message: Message) -> Iterable[tuple[str, str]]:

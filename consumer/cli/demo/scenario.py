@@ -9,14 +9,18 @@ from typing import Any
 _STUDENTS = ("mario_rossi", "giulia_bianchi", "luca_ferrari", "sofia_romano", "anna_greco", "marco_conti")
 _COURSE = "Computer networks, lab 3"
 SEATS = 34
-_LATE, _EARLY_END, _EXTENDED, _DELETED = 101, 102, 103, 104
+_LATE, _EARLY_END, _EXTENDED, _DELETED, _FORGOTTEN, _CANCELLED = 101, 102, 103, 104, 105, 106
+_FORGOTTEN_AFTER = timedelta(seconds=4)
 _BATCH = (201, 202)
 _FORBIDDEN_IMAGE, _TOO_MUCH = 301, 302
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One record to publish, `pause` seconds after the one before. `note` is what the audience should know of it."""
+    """One record to publish, and the seconds until the next; with none they go out in the same breath.
+
+    `note` is what the audience should know of it.
+    """
 
     value: bytes
     key: str | None
@@ -28,8 +32,10 @@ class Sent:
 class Expected:
     """What must have come of the morning: reservations by their outcome, and dead letters."""
 
-    provisioned: int = SEATS + len(_BATCH) + 3
-    released: int = SEATS + len(_BATCH) + 3
+    provisioned: int = SEATS + len(_BATCH) + 4
+    released: int = SEATS + len(_BATCH) + 4
+    interrupted: int = 1
+    expired: int = 1
     refused: int = 2
     skipped: int = 2
     updated: int = 1
@@ -57,6 +63,20 @@ def morning(now: datetime) -> Iterator[Sent]:
     yield _start(_EARLY_END, now, note="and its START, too late: nothing may start")
     for eventful in (_LATE, _EXTENDED, _DELETED):
         yield _start(eventful, now)
+
+
+def changes(now: datetime) -> Iterator[Sent]:
+    """What happens to reservations that run, and to two new ones."""
+    ending = _flat("EVENT_START", _FORGOTTEN, now) | {"eventEnd": _text(now + _FORGOTTEN_AFTER)}
+    yield _sent(
+        ending, str(_FORGOTTEN), f"reservation {_FORGOTTEN}, over in {_FORGOTTEN_AFTER.seconds} s: its END gets lost"
+    )
+    yield _start(_CANCELLED, now)
+    yield _sent(
+        _flat("EVENT_END", _CANCELLED, now),
+        str(_CANCELLED),
+        f"reservation {_CANCELLED} starts, and ends while it is being started",
+    )
     yield _sent(_flat("EVENT_END", _LATE, now), str(_LATE), f"reservation {_LATE} ends early")
     yield _start(_LATE, now, note="and its START once more: nothing may start")
     yield _sent(

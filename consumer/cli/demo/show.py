@@ -12,7 +12,14 @@ from rich.table import Table
 from consumer.cli.demo.scenario import Expected
 from consumer.cli.demo.tally import Tally
 
-_COLOURS = {"provisioned": "green", "released": "blue", "failed": "red", "skipped": "yellow", "updated": "cyan"}
+_COLOURS = {
+    "provisioned": "green",
+    "released": "blue",
+    "expired": "magenta",
+    "failed": "red",
+    "skipped": "yellow",
+    "updated": "cyan",
+}
 
 
 class Show:

@@ -74,6 +74,7 @@ async def set_stage() -> AsyncIterator[Stage]:
             process_dir=Path(folder),
             drain_timeout=20.0,
             commit_interval=0.5,
+            end_grace=1.0,
         )
         defaults, runtime = await _best_runtime(settings)
         catalog = Catalog.from_defaults(defaults, instance=settings.instance)
@@ -102,7 +103,14 @@ async def _remove_all(settings: Settings, catalog: Catalog) -> None:
 
 async def _best_runtime(settings: Settings) -> tuple[Defaults, str]:
     """Docker when an engine answers and has an image that can show a page; processes otherwise."""
-    limits = Defaults(cpu="500m", memory="256Mi", maximum_memory="1Gi", ports="80", http_port=80)
+    limits = Defaults(
+        cpu="500m",
+        memory="256Mi",
+        maximum_memory="1Gi",
+        ports="80",
+        http_port=80,
+        capabilities=settings.capabilities,
+    )
     try:
         from consumer.provisioners.docker.images import local_images
     except ImportError:

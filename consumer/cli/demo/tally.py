@@ -40,14 +40,16 @@ class Tally:
         return Expected(
             provisioned=self.count("provisioned"),
             released=self.count("released"),
+            interrupted=self._skipped("ended_while_starting"),
+            expired=self.count("expired"),
             refused=self.count("failed"),
-            skipped=sum(
-                body["outcome"] == "skipped" and body["reason"]["code"] == "already_ended"
-                for body in self.seen.values()
-            ),
+            skipped=self._skipped("already_ended"),
             updated=self.count("updated"),
             dead_lettered=self.dead_letters,
         )
+
+    def _skipped(self, code: str) -> int:
+        return sum(body["outcome"] == "skipped" and body["reason"]["code"] == code for body in self.seen.values())
 
     def one_open_page(self) -> dict[str, Any] | None:
         """A result whose environment runs and has a page to open."""

@@ -2,20 +2,23 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from aiodocker.containers import DockerContainer
 
 from consumer.catalog.environment import EnvironmentSpec
+from consumer.catalog.identity import IMAGE, IMAGE_DIGEST
 from consumer.handling.errors import Permanent
-from consumer.handling.ports import Environment, Status
+from consumer.handling.ports import Ending, Environment, Status
 from consumer.provisioners.access import build_access, hints_of, reachable_host
+from consumer.provisioners.docker.attachments import attachments
+from consumer.provisioners.docker.hardening import restrictions, user_of
+from consumer.provisioners.docker.images import Content
 from consumer.provisioners.docker.options import DockerOptions
 from consumer.provisioners.labels import environment_of, labels_of
+from consumer.provisioners.readiness import Health
 from schemas.outbound import AccessPort
-
-RUNTIME = "docker"
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,62}")
 _STATUS = {
@@ -28,10 +31,15 @@ _STATUS = {
     "dead": Status.DYING,
 }
 
+_HEALTH = {"starting": Health.STARTING, "healthy": Health.HEALTHY, "unhealthy": Health.UNHEALTHY}
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container as the engine shows it. `state` is the engine's own word; `exit_code` is known from inspecting."""
+    """A container as the engine shows it. `state` is the engine's own word.
+
+    `exit_code`, `out_of_memory`, `restarts` and `health` are known from inspecting alone.
+    """
 
     id: str
     name: str
@@ -40,6 +48,10 @@ class Container:
     ports: tuple[AccessPort, ...] = ()
     image: str | None = None
     exit_code: int | None = None
+    out_of_memory: bool = False
+    user: str = ""
+    restarts: int | None = None
+    health: Health = Health.NONE
 
     @property
     def status(self) -> Status:
@@ -60,6 +72,10 @@ class Container:
             ports=_ports(bindings),
             image=shown["Config"].get("Image"),
             exit_code=shown["State"].get("ExitCode"),
+            out_of_memory=bool(shown["State"].get("OOMKilled")),
+            user=shown["Config"].get("User") or "",
+            restarts=shown.get("RestartCount"),
+            health=_HEALTH.get((shown["State"].get("Health") or {}).get("Status", ""), Health.NONE),
         )
 
     @classmethod
@@ -79,18 +95,24 @@ class Container:
 
     def environment(self, options: DockerOptions) -> Environment:
         host = reachable_host(options.bind_host, options.public_host)
-        return environment_of(
+        shown = environment_of(
             self.labels,
-            runtime=RUNTIME,
+            runtime=options.dialect.runtime,
             name=self.name,
             native_id=self.id,
             status=self.status,
             access=build_access(host, self.ports, hints_of(self.labels)),
-            image=self.image,
+            image=self.labels.get(IMAGE, self.image),
+            image_digest=self.labels.get(IMAGE_DIGEST),
         )
+        if self.status is not Status.STOPPED or self.exit_code is None:
+            return shown
+        return replace(shown, ending=Ending(self.exit_code, self.out_of_memory))
 
 
-def creation(spec: EnvironmentSpec, options: DockerOptions, *, with_storage_limit: bool) -> dict[str, Any]:
+def creation(
+    spec: EnvironmentSpec, content: Content, options: DockerOptions, *, with_storage_limit: bool
+) -> dict[str, Any]:
     """The body of `POST /containers/create`. Raises `Permanent("invalid_spec")` for what no engine takes."""
     if not _NAME.fullmatch(spec.name):
         raise Permanent("invalid_spec", "The environment's name cannot be the name of a container.")
@@ -99,13 +121,19 @@ def creation(spec: EnvironmentSpec, options: DockerOptions, *, with_storage_limi
         binding = {"HostIp": options.bind_host, "HostPort": str(port.host or "")}
         bindings.setdefault(f"{port.container}/{port.protocol}", []).append(binding)
     config: dict[str, Any] = {
-        "Image": spec.image,
+        "Image": content.reference,
         "Hostname": spec.name,
         "Env": [f"{name}={value}" for name, value in spec.environment.items()],
-        "Labels": labels_of(spec, options.instance),
+        "Labels": labels_of(spec, options.instance) | _image_labels(spec, content),
         "ExposedPorts": {port: {} for port in bindings},
-        "HostConfig": _limits(spec, options, with_storage_limit=with_storage_limit) | {"PortBindings": bindings},
+        "HostConfig": _limits(spec, options, with_storage_limit=with_storage_limit)
+        | attachments(spec)
+        | {"PortBindings": bindings},
     }
+    if spec.entrypoint:
+        config["Entrypoint"] = list(spec.entrypoint)
+    if (user := user_of(spec)) is not None:
+        config["User"] = user
     if spec.command:
         config["Cmd"] = list(spec.command)
     if spec.working_dir:
@@ -113,26 +141,20 @@ def creation(spec: EnvironmentSpec, options: DockerOptions, *, with_storage_limi
     return config
 
 
+def _image_labels(spec: EnvironmentSpec, content: Content) -> dict[str, str]:
+    return {IMAGE: spec.image} | ({IMAGE_DIGEST: content.digest} if content.digest else {})
+
+
 def supports_storage_limit(info: Mapping[str, Any]) -> bool:
     """Whether the storage driver that `GET /info` shows may take a size; whether it does, only creating tells."""
     driver = info.get("Driver")
     backing = {str(name): str(value) for name, value in info.get("DriverStatus") or ()}.get("Backing Filesystem")
-    return driver in ("btrfs", "zfs", "devicemapper") or (driver == "overlay2" and backing == "xfs")
+    return driver in ("btrfs", "zfs", "devicemapper") or (driver in ("overlay2", "overlay") and backing == "xfs")
 
 
 def _limits(spec: EnvironmentSpec, options: DockerOptions, *, with_storage_limit: bool) -> dict[str, Any]:
     limits = spec.limits
-    host: dict[str, Any] = {
-        "Init": True,
-        "PidsLimit": options.pids_limit,
-        "SecurityOpt": ["no-new-privileges"],
-        "LogConfig": {
-            "Type": "json-file",
-            "Config": {"max-size": f"{options.log_megabytes}m", "max-file": "2"},
-        },
-    }
-    if options.network is not None:
-        host["NetworkMode"] = options.network
+    host = restrictions(spec, options)
     if limits.cpu_millis is not None:
         host["NanoCpus"] = limits.cpu_millis * 1_000_000
     if limits.memory_bytes is not None:

@@ -26,7 +26,7 @@ class InFlight:
         task.add_done_callback(lambda _: self._done(key, task))
         await asyncio.wait([task])
         if task.cancelled():
-            raise Unavailable("The connection to the Docker Engine was closed.")
+            raise Unavailable("The connection to the engine was closed.")
         return task.result()
 
     async def settled(self, key: str) -> None:

@@ -68,7 +68,7 @@ class ImagePulls:
             if not pull.reports:
                 pull.task.cancel()
         if pull.task.cancelled():
-            raise Unavailable("The connection to the Docker Engine was closed.")
+            raise Unavailable("The connection to the engine was closed.")
         pull.task.result()
 
     async def close(self) -> None:

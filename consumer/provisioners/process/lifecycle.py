@@ -12,6 +12,7 @@ from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.identity import EXPIRES_AT
 from consumer.handling.errors import Transient
 from consumer.handling.ports import Environment, Status
+from consumer.handling.usage import Usage
 from consumer.provisioners.access import build_access, hints_of, reachable_host
 from consumer.provisioners.labels import environment_of, labels_of, refuse_other_spec
 from consumer.provisioners.process.errors import os_errors_decided
@@ -22,6 +23,7 @@ from consumer.provisioners.process.program import check, has_page, page_labels, 
 from consumer.provisioners.process.record import Record
 from consumer.provisioners.process.sockets import bound
 from consumer.provisioners.process.store import Store
+from consumer.provisioners.process.usage import usage_of_family
 
 
 class Lifecycle:
@@ -69,6 +71,20 @@ class Lifecycle:
         with os_errors_decided():
             self._store.prepare()
             return [self._shown(record) for record in self._store.read_all()]
+
+    def usage(self, key: str) -> Usage | None:
+        """What the environment's processes use together; None when its supervisor does not run."""
+        with os_errors_decided():
+            self._store.prepare()
+            record = self._store.read(key)
+            leader = self._store.leader(record) if record is not None else None
+            return usage_of_family(key, leader) if alive(leader) else None
+
+    def last_output(self, key: str) -> str:
+        """The end of what the environment's program wrote; empty when that cannot be had."""
+        with os_errors_decided():
+            record = self._store.read(key)
+            return self._store.last_output(record) if record is not None else ""
 
     def ping(self) -> None:
         """Raise Unavailable unless the directories can be written to."""

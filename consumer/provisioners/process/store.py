@@ -25,13 +25,14 @@ from pathlib import Path
 from consumer.handling.errors import Permanent, Transient
 from consumer.provisioners.labels import belongs_to
 from consumer.provisioners.process.record import Leader, Record
-from consumer.provisioners.process.supervisor import LEADER_FILE
+from consumer.provisioners.process.supervisor import LEADER_FILE, LOG_FILE
 
 RECORD_FILE = "environment.json"
 HOME = "home"
 
 _POLL = 0.02
 _RECORD_BYTES = 1 << 20
+_OUTPUT_BYTES = 4096
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ELOOP, errno.EACCES, errno.EISDIR})
 
 
@@ -75,6 +76,15 @@ class Store:
 
     def directory(self, record: Record) -> Path:
         return self._base / record.name
+
+    def last_output(self, record: Record) -> str:
+        """The end of the program's log; empty when there is none."""
+        try:
+            with (self.directory(record) / LOG_FILE).open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _OUTPUT_BYTES))
+                return log.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
 
     def read(self, key: str) -> Record | None:
         """The environment of `key`."""

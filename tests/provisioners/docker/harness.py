@@ -1,15 +1,17 @@
 """The Docker runtime under instance names of its own, looked at through the engine's API without our code."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
 from consumer.catalog.environment import EnvironmentSpec
-from consumer.catalog.identity import INSTANCE
+from consumer.catalog.identity import INSTANCE, KEY
 from consumer.handling.ports import Environment, Provisioner
 from consumer.provisioners.docker import DockerOptions, DockerProvisioner
+from consumer.provisioners.docker.dialects import DOCKER, Dialect
 from tests.provisioners.harness import Harness
 
 
@@ -17,16 +19,31 @@ def shell(script: str) -> tuple[str, ...]:
     return ("sh", "-c", script)
 
 
+_PODMAN = pytest.param("podman", marks=pytest.mark.podman)
+_ROOTLESS = pytest.param("rootless", marks=pytest.mark.podman)
+
+on_podman = pytest.mark.parametrize("engine", [_PODMAN], indirect=True)
+on_both = pytest.mark.parametrize("engine", ["docker", _PODMAN], indirect=True)
+on_each = pytest.mark.parametrize("engine", ["docker", _PODMAN, _ROOTLESS], indirect=True)
+
+
+@dataclass(frozen=True)
+class EngineUnderTest:
+    url: str
+    image: str
+    dialect: Dialect
+
+
 class DockerHarness(Harness):
     command = shell("env > /www/env.txt; exec httpd -f -p 8080 -h /www")
 
-    def __init__(self, url: str, image: str) -> None:
+    def __init__(self, url: str, image: str, dialect: Dialect = DOCKER) -> None:
         super().__init__()
-        self.url, self.image = url, image
+        self.url, self.image, self.dialect = url, image, dialect
         self.docker = Docker(url=url)
 
     def options(self, instance: str, **changes: Any) -> DockerOptions:
-        usual = DockerOptions(instance, self.url, settle=0.05, stop_timeout=1.0)
+        usual = DockerOptions(instance, self.url, self.dialect, settle=0.05, stop_timeout=1.0)
         return replace(usual, **changes)
 
     def new_provisioner(self, instance: str) -> Provisioner:
@@ -65,10 +82,18 @@ class DockerHarness(Harness):
         found = []
         for instance in (self.instance, f"{self.instance}-b"):
             found += await self.docker.containers.list(all=True, filters={"label": [f"{INSTANCE}={instance}"]})
-        return [container["Names"][0] for container in found]
+            found += (await self.docker.volumes.list(filters={"label": [f"{INSTANCE}={instance}"]}))["Volumes"] or []
+        networks = [each["Name"] for each in await self.networks() if KEY in each["Labels"]]
+        return [each["Names"][0] if "Names" in each else each["Name"] for each in found] + networks
+
+    async def networks(self) -> list[dict[str, Any]]:
+        """Everything of this test's instances among the engine's networks; the one that is shared as well."""
+        ours = [f"{INSTANCE}={instance}" for instance in (self.instance, f"{self.instance}-b")]
+        return [each for label in ours for each in await self.docker.networks.list(filters={"label": [label]})]
 
     async def clean_up(self) -> list[str]:
         try:
-            return await super().clean_up()
+            left = await super().clean_up()
+            return left + [network["Name"] for network in await self.networks()]
         finally:
             await self.docker.close()

@@ -69,7 +69,7 @@ async def test_an_engine_that_errs_is_worth_another_try(
         (CREATE, 500, "write /var/lib/docker/x: no space left on device", Transient, "runtime_full"),
         (CREATE, 400, "invalid value for /var/lib/docker/x", Permanent, "invalid_spec"),
         (CREATE, 403, "denied by the proxy", Unavailable, "runtime_unavailable"),
-        (START, 404, "network moorage not found", Permanent, "invalid_spec"),
+        (START, 404, "network moorage-x not found", Transient, "runtime_busy"),
         (START, 404, "No such container: x", Transient, "runtime_error"),
         (START, 409, "cannot start a container that is marked for removal", Transient, "runtime_busy"),
         (
@@ -130,7 +130,7 @@ async def test_what_is_no_engine_is_unavailable(
 
 
 async def test_an_engine_that_errs_at_a_ping_is_unavailable(harness: DockerHarness, proxy: EngineProxy) -> None:
-    proxy.answer("/version", 500, "panic")
+    proxy.answer("/_ping", 500, "panic")
 
     with pytest.raises(Unavailable):
         await harness.provisioner_with(url=proxy.url).ping()
@@ -142,7 +142,17 @@ async def test_a_network_that_is_missed_at_creation_is_named_as_the_reason(
     proxy.answer(CREATE, 404, "network moorage not found")
 
     with pytest.raises(Permanent, match="network"):
-        await harness.provisioner_with(url=proxy.url).ensure(harness.spec(), ignore)
+        await harness.provisioner_with(url=proxy.url, network="moorage").ensure(harness.spec(), ignore)
+
+
+async def test_an_image_may_have_network_in_its_name(harness: DockerHarness, proxy: EngineProxy) -> None:
+    proxy.answer(CREATE, 404, "No such image: courses/network-lab:1")
+    proxy.answer(r"POST \S+/images/create", 404, "manifest unknown")
+
+    with pytest.raises(Permanent) as error:
+        await harness.provisioner_with(url=proxy.url).ensure(harness.spec(image="courses/network-lab:1"), ignore)
+
+    assert error.value.code == "image_not_found"
 
 
 async def test_a_container_that_vanishes_while_it_starts_is_worth_another_try(
@@ -174,6 +184,16 @@ async def test_a_program_whose_last_words_cannot_be_had_ended_all_the_same(
 
     with pytest.raises(Permanent, match=r"exit code 3\)\.$"):
         await harness.provisioner_with(url=proxy.url, settle=0.2).ensure(spec, ignore)
+
+
+async def test_a_program_that_somebody_stops_while_it_starts_is_worth_another_try(harness: DockerHarness) -> None:
+    spec = harness.spec(command=("sh", "-c", "kill -TERM $$"))
+
+    with pytest.raises(Transient) as error:
+        await harness.provisioner_with(settle=0.5).ensure(spec, ignore)
+
+    assert error.value.code == "runtime_busy"
+    assert await harness.leftovers() == []
 
 
 async def test_when_starting_fails_what_was_half_made_is_removed(harness: DockerHarness, proxy: EngineProxy) -> None:

@@ -2,20 +2,26 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import pytest
 from aiodocker.exceptions import DockerError
 
+from consumer.catalog.environment import PullPolicy
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Progress, Status
+from consumer.handling.stopwatch import Stopwatch
 from consumer.provisioners.docker.images import local_images
-from tests.provisioners.docker.harness import DockerHarness
+from tests.provisioners.docker.harness import DockerHarness, on_both
 from tests.provisioners.docker.proxy import Action, EngineProxy
 from tests.provisioners.harness import ignore, until
 from tests.services import Registry
+from tests.services.docker_client import docker_client
 
 pytestmark = pytest.mark.docker
 
@@ -27,14 +33,47 @@ async def remote_image(harness: DockerHarness, registry: Registry) -> AsyncItera
     """An image that the registry has and the engine has not."""
     repository = f"{registry.address}/{harness.instance}"
     name = f"{repository}:1"
-    await harness.docker.images.tag(harness.image, repository, tag="1")
-    await harness.docker.images.push(name)
-    await harness.docker.images.delete(name)
+    await asyncio.to_thread(push, harness, repository)
     yield name
     with suppress(DockerError):
         await harness.docker.images.delete(name, force=True)
 
 
+async def push_another(harness: DockerHarness, name: str) -> str:
+    """Have `name` mean another content in the registry, but not on the engine; its digest."""
+    repository, _, tag = name.rpartition(":")
+    with_old = f"{repository}:kept-{tag}"
+    kept = await harness.docker.images.list(filters={"reference": [name]})
+    if kept:
+        await harness.docker.images.tag(name, with_old.rpartition(":")[0], tag=f"kept-{tag}")
+    container = await harness.docker.containers.create({"Image": harness.image, "Cmd": ["true"]})
+    await container.commit(repository=repository, tag=tag, changes=[f"LABEL another={uuid.uuid4()}"])
+    await container.delete()
+    pushed = await harness.docker.images.push(name)
+    digest: str = next(event["aux"]["Digest"] for event in pushed if "aux" in event)
+    await forget(harness, name, f"{repository}@{digest}")
+    if kept:
+        await harness.docker.images.tag(with_old, repository, tag=tag)
+        await forget(harness, with_old)
+    return digest
+
+
+async def forget(harness: DockerHarness, *names: str) -> None:
+    """Have the engine not know these names."""
+    for name in names:
+        with suppress(DockerError):
+            await harness.docker.images.delete(name)
+
+
+def push(harness: DockerHarness, repository: str) -> None:
+    # By the SDK: aiodocker's idea of no credentials is none that Podman can read.
+    with docker_client(harness.url) as client:
+        client.images.get(harness.image).tag(repository, "1")
+        client.images.push(repository, "1")
+        client.images.remove(f"{repository}:1")
+
+
+@on_both
 async def test_an_image_the_engine_lacks_is_pulled_and_told(harness: DockerHarness, remote_image: str) -> None:
     steps: list[Progress] = []
 
@@ -45,6 +84,127 @@ async def test_an_image_the_engine_lacks_is_pulled_and_told(harness: DockerHarne
     await harness.provisioner().remove(made.key)
 
 
+async def test_only_pulling_counts_as_pulling(harness: DockerHarness, remote_image: str) -> None:
+    provisioner = harness.provisioner()
+    pulled, at_hand = (Stopwatch(asyncio.get_running_loop().time()) for _ in range(2))
+    steps: list[str] = []
+    for reservation, watch in (("r-1", pulled), ("r-2", at_hand)):
+        watch.begin()
+        made = await provisioner.ensure(
+            harness.spec(reservation, image=remote_image),
+            lambda step, watch=watch: (steps.append(step.stage), watch.note(step)),  # type: ignore[misc]
+        )
+        times = watch.timings()
+        assert times is not None
+        assert (times.pulled > 0, times.started > 0) == (watch is pulled, True)
+        await provisioner.remove(made.key)
+
+    assert [stage for stage, _ in groupby(steps)] == [
+        "pulling",
+        "creating",
+        "starting",
+        "creating",
+        "starting",
+    ]
+
+
+async def test_what_ran_is_told_by_its_digest_and_read_back(harness: DockerHarness, remote_image: str) -> None:
+    provisioner, spec = harness.provisioner(), harness.spec(image=remote_image)
+
+    made = await provisioner.ensure(spec, ignore)
+
+    shown = await harness.docker.images.inspect(remote_image)
+    assert [f"{remote_image.removesuffix(':1')}@{made.image_digest}"] == shown["RepoDigests"]
+    assert (await harness.inspect(made))["Image"] == shown["Id"]
+    assert await harness.provisioner().find(spec.key) == made
+    assert await harness.provisioner().list() == [made]
+    await provisioner.remove(spec.key)
+
+
+async def test_an_image_built_on_the_engine_has_no_digest(harness: DockerHarness) -> None:
+    made = await harness.provisioner().ensure(harness.spec(), ignore)
+
+    assert (made.image, made.image_digest) == (harness.image, None)
+
+
+async def test_an_image_asked_for_by_digest_is_what_runs(harness: DockerHarness, remote_image: str) -> None:
+    digest = await push_another(harness, remote_image)
+    provisioner = harness.provisioner()
+    for image in (f"{remote_image}@{digest}", f"{remote_image.removesuffix(':1')}@{digest}"):
+        spec = harness.spec(image=image)
+
+        made = await provisioner.ensure(spec, ignore)
+
+        assert (made.image, made.image_digest) == (image, digest)
+        await provisioner.remove(spec.key)
+        await forget(harness, f"{remote_image.removesuffix(':1')}@{digest}")
+
+
+async def test_what_is_made_again_is_the_same_content_though_its_tag_has_moved(
+    harness: DockerHarness, remote_image: str
+) -> None:
+    provisioner, spec = harness.provisioner(), harness.spec(image=remote_image)
+    first = await provisioner.ensure(spec, ignore)
+    content = (await harness.inspect(first))["Image"]
+    await provisioner.remove(spec.key)
+    await forget(harness, remote_image, f"{remote_image.removesuffix(':1')}@{first.image_digest}")
+    moved = await push_another(harness, remote_image)
+
+    again = await provisioner.ensure(replace(spec, image_digest=first.image_digest), ignore)
+
+    assert again.image_digest == first.image_digest != moved
+    assert (again.image, again.spec_hash) == (remote_image, first.spec_hash)
+    assert (await harness.inspect(again))["Image"] == content
+    await provisioner.remove(spec.key)
+    await forget(harness, f"{remote_image.removesuffix(':1')}@{first.image_digest}")
+
+
+@pytest.mark.parametrize(("pull", "pulls"), [("if-not-present", 0), ("always", 1), ("never", 0)])
+async def test_a_template_says_when_to_pull(
+    harness: DockerHarness, proxy: EngineProxy, remote_image: str, pull: PullPolicy, pulls: int
+) -> None:
+    """The engine has what the tag meant before it moved."""
+    await harness.docker.images.pull(remote_image)
+    old = (await harness.docker.images.inspect(remote_image))["RepoDigests"][0].partition("@")[2]
+    new = await push_another(harness, remote_image)
+    provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec(image=remote_image, pull=pull)
+
+    made = await provisioner.ensure(spec, ignore)
+
+    assert made.image_digest == (new if pull == "always" else old)
+    assert proxy.count(PULL) == pulls
+    assert await provisioner.ensure(spec, ignore) == made
+    assert proxy.count(PULL) == pulls
+    await provisioner.remove(spec.key)
+    await forget(harness, f"{remote_image.removesuffix(':1')}@{old}")
+
+
+async def test_where_nothing_may_be_pulled_an_image_that_is_not_there_is_an_error(
+    harness: DockerHarness, proxy: EngineProxy, remote_image: str
+) -> None:
+    provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec(image=remote_image, pull="never")
+
+    await provisioner.prepare(spec, ignore)
+    with pytest.raises(Permanent, match=remote_image) as error:
+        await provisioner.ensure(spec, ignore)
+
+    assert error.value.code == "image_not_present"
+    assert proxy.count(PULL) == 0
+
+
+async def test_an_image_that_is_deleted_while_its_container_is_made_is_pulled_again(
+    harness: DockerHarness, proxy: EngineProxy, remote_image: str
+) -> None:
+    proxy.answer(r"POST \S+/containers/create", 404, "No such image: it was deleted this moment")
+    provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec(image=remote_image)
+
+    made = await provisioner.ensure(spec, ignore)
+
+    assert made.status is Status.RUNNING
+    await provisioner.remove(spec.key)
+
+
+@on_both
 async def test_many_who_need_an_image_pull_it_once(
     harness: DockerHarness, proxy: EngineProxy, remote_image: str
 ) -> None:
@@ -55,6 +215,35 @@ async def test_many_who_need_an_image_pull_it_once(
 
     assert proxy.count(PULL) == 1
     await asyncio.gather(*(provisioner.remove(spec.key) for spec in specs))
+
+
+async def test_an_image_that_was_prepared_is_there_when_the_start_comes(
+    harness: DockerHarness, proxy: EngineProxy, remote_image: str
+) -> None:
+    provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec(image=remote_image)
+
+    await provisioner.prepare(spec, ignore)
+    assert remote_image in await local_images(harness.url)
+    await provisioner.prepare(spec, ignore)
+    steps: list[Progress] = []
+    made = await provisioner.ensure(spec, steps.append)
+
+    assert made.status is Status.RUNNING
+    assert proxy.count(PULL) == 1
+    assert "pulling" not in {step.stage for step in steps}
+    await provisioner.remove(spec.key)
+
+
+async def test_a_start_joins_the_pull_of_a_preparation(
+    harness: DockerHarness, proxy: EngineProxy, remote_image: str
+) -> None:
+    provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec(image=remote_image)
+
+    _, made = await asyncio.gather(provisioner.prepare(spec, ignore), provisioner.ensure(spec, ignore))
+
+    assert made.status is Status.RUNNING
+    assert proxy.count(PULL) == 1
+    await provisioner.remove(spec.key)
 
 
 async def test_who_gives_up_waiting_leaves_the_pull_to_the_others(harness: DockerHarness, remote_image: str) -> None:
@@ -95,6 +284,7 @@ async def test_closing_ends_pulls(harness: DockerHarness, proxy: EngineProxy) ->
         await waiting
 
 
+@on_both
 @pytest.mark.parametrize("missing", ["no-such-repository:1", "no-such-repository"])
 async def test_an_image_the_registry_lacks_is_not_found(
     harness: DockerHarness, registry: Registry, missing: str
@@ -105,6 +295,7 @@ async def test_an_image_the_registry_lacks_is_not_found(
     assert error.value.code == "image_not_found"
 
 
+@on_both
 async def test_a_registry_that_is_not_there_is_worth_another_try(harness: DockerHarness, free_port: int) -> None:
     with pytest.raises(Transient, match="registry") as error:
         await harness.provisioner().ensure(harness.spec(image=f"127.0.0.1:{free_port}/image:1"), ignore)
@@ -191,6 +382,7 @@ async def test_an_engine_lost_while_pulling_is_tried_again(
         await harness.provisioner_with(url=proxy.url).ensure(harness.spec(image=f"{registry.address}/x:1"), ignore)
 
 
+@on_both
 async def test_an_engine_tells_which_images_it_has(harness: DockerHarness) -> None:
     assert harness.image in await local_images(harness.url)
 

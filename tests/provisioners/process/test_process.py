@@ -3,18 +3,19 @@
 import asyncio
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from consumer.catalog.environment import Limits
+from consumer.catalog.environment import Limits, Readiness
 from consumer.handling.errors import Permanent, Transient
-from consumer.handling.ports import Status
+from consumer.handling.ports import Progress, Status
 from consumer.provisioners.process import ProcessOptions, ProcessProvisioner
 from tests.provisioners.conformance import SurvivalConformance
-from tests.provisioners.harness import ignore, until
+from tests.provisioners.harness import WEB_PORT, fetch, ignore, until
 from tests.provisioners.process.harness import ProcessHarness, ended, shell, supervisor_of
 
 
@@ -233,3 +234,33 @@ class TestStart:
         await until(lambda: any(b"end" in log.read_bytes() for log in directory.glob("output.log*")))
 
         assert sum(path.stat().st_size for path in directory.glob("output.log*")) < 700_000
+
+
+class TestReadiness:
+    async def test_a_server_that_needs_a_while_is_waited_for(self, harness: ProcessHarness) -> None:
+        command = shell(f"sleep 1; exec {sys.executable} -m http.server --bind 127.0.0.1 $PORT")
+        spec = harness.spec(command=command, ready=Readiness(WEB_PORT, "/"))
+        steps: list[Progress] = []
+
+        made = await harness.provisioner().ensure(spec, steps.append)
+
+        assert made.access.url is not None
+        assert "Directory listing" in await fetch(made.access.url, within=0)
+        assert steps[-1].stage == "waiting"
+
+    async def test_one_that_never_answers_is_removed_and_its_last_words_are_told(self, harness: ProcessHarness) -> None:
+        command = shell("echo token=abcdef in /etc/lab; exec sleep 600")
+        spec = harness.spec(command=command, ready=Readiness(WEB_PORT, within=1.0))
+
+        with pytest.raises(Permanent) as error:
+            await harness.provisioner().ensure(spec, ignore)
+
+        assert error.value.code == "not_ready"
+        assert error.value.message == f"Nothing answered on port {WEB_PORT} within 1 s. It said: token=… in …"
+        assert await harness.provisioner().find(spec.key) is None
+
+    async def test_one_that_ends_meanwhile_is_not_waited_for(self, harness: ProcessHarness) -> None:
+        spec = harness.spec(command=shell("sleep 1; echo done; exit 0"), ready=Readiness(WEB_PORT, within=300))
+
+        with pytest.raises(Permanent, match=r"ended before it was ready\. It said: done"):
+            await harness.provisioner().ensure(spec, ignore)

@@ -1,0 +1,110 @@
+"""A registry's front that behaves badly: slow, cut off, refusing. Speaks plain HTTP, as engines allow on loopback."""
+
+import asyncio
+import re
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+_TLS = b"\x16"
+Trouble = Literal["cut", "hang"]
+
+
+@dataclass
+class _Rule:
+    pattern: re.Pattern[str]
+    trouble: Trouble | bytes
+    times: int
+
+
+@dataclass
+class RegistryProxy:
+    """Listens at `address` and passes on to `registry` (host:port). `seen` counts `METHOD path`s."""
+
+    registry: str
+    seen: Counter[str] = field(default_factory=Counter)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    """What hangs goes on when this is set."""
+
+    _rules: list[_Rule] = field(default_factory=list)
+    _connections: set[asyncio.Task[None]] = field(default_factory=set)
+    _server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        assert self._server is not None
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def on(self, pattern: str, trouble: Trouble, *, times: int = 10_000) -> None:
+        """`cut` the answer in the middle of its body, or `hang` before it."""
+        self._rules.append(_Rule(re.compile(pattern), trouble, times))
+
+    def answer(self, pattern: str, status: int, body: str = "", *, times: int = 10_000, **headers: str) -> None:
+        """Answer here instead of the registry."""
+        lines = [f"HTTP/1.1 {status} X", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        head = "\r\n".join((*lines, "Connection: close", "", ""))
+        self._rules.append(_Rule(re.compile(pattern), (head + body).encode(), times))
+
+    def count(self, pattern: str) -> int:
+        return sum(count for request, count in self.seen.items() if re.search(pattern, request))
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._serve(reader, writer)
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.readexactly(1)
+        if first == _TLS:
+            return  # engines try that first, and take plain HTTP as soon as they see that it is none
+        head = first + await reader.readuntil(b"\r\n\r\n")
+        method, path = head.split(b" ", 2)[:2]
+        request = f"{method.decode()} {path.decode()}"
+        self.seen[request] += 1
+        rule = next((rule for rule in self._rules if rule.times > 0 and rule.pattern.search(request)), None)
+        if rule is not None:
+            rule.times -= 1
+        trouble = rule.trouble if rule is not None else None
+        if isinstance(trouble, bytes):
+            writer.write(trouble)
+            await writer.drain()
+            return
+        if trouble == "hang":
+            await self.released.wait()
+        await self._pass_on(head, writer, cut=trouble == "cut")
+
+    async def _pass_on(self, request: bytes, writer: asyncio.StreamWriter, *, cut: bool) -> None:
+        host, _, port = self.registry.partition(":")
+        from_registry, to_registry = await asyncio.open_connection(host, int(port))
+        try:
+            to_registry.write(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            answer = await from_registry.read()
+            head, blank, body = answer.partition(b"\r\n\r\n")
+            writer.write(head + blank + (body[: len(body) // 2] if cut else body))
+            await writer.drain()
+        finally:
+            to_registry.close()
+            with suppress(ConnectionError):
+                await to_registry.wait_closed()
