@@ -40,17 +40,18 @@ DEFAULT_DEAD_LETTER_BUDGET = DeadLetterBudget()
 class Dispatcher(Generic[T, P]):
     """Runs `handler` for admitted work.
 
-    `publish` starts publishing and returns a future that is done when the broker acknowledged all. `group_of` names
-    the group whose limit an item counts against, and whose circuit breaker it waits for; it is asked when the item
-    comes to the head of its lane. The group without a name has no breaker. `interrupts` says of an
-    item whether it makes pointless what is still ahead of it in its lane. `on_crash` is told of what should never
-    happen: a callback that raised or publishing that failed. The work is tried again later.
+    `publish` starts publishing what came of an assignment's work, and returns a future that is done when the broker
+    acknowledged all, or when the assignment was closed. `group_of` names the group whose limit an item counts against,
+    and whose circuit breaker it waits for; it is asked when the item comes to the head of its lane. The group without a
+    name has no breaker. `interrupts` says of an item whether it makes pointless what is still ahead of it in its lane.
+    `on_crash` is told of what should never happen: a callback that raised or publishing that failed. The work is tried
+    again later.
     """
 
     def __init__(
         self,
         handler: Callable[[Work[T]], Awaitable[Verdict[P]]],
-        publish: Callable[[Sequence[P]], asyncio.Future[None]],
+        publish: Callable[[Assignment, Sequence[P]], asyncio.Future[None]],
         *,
         limits: Limits = DEFAULT_LIMITS,
         breakers: BreakerPolicy = DEFAULT_BREAKERS,
@@ -346,7 +347,8 @@ class Dispatcher(Generic[T, P]):
             return
         lane.stage = Stage.PUBLISHING
         self._publishing += 1
-        self._publish(outcome.publications).add_done_callback(lambda acked: self._published(lane, work, acked))
+        acked = self._publish(work.assignment, outcome.publications)
+        acked.add_done_callback(lambda acked: self._published(lane, work, acked))
 
     def _let_go(self, lane: Lane[T], outcome: Done[P]) -> None:
         """Deliver what was held."""

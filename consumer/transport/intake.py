@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _NOWHERE = TopicPartition("", 0)
 
+_AWAKE_EVERY = 1.0
+
 _HOPELESS = 3
 """Failed polls in a row after which a membership that has died is given up."""
 
@@ -60,6 +62,9 @@ class Intake(Generic[T]):
         self._end = asyncio.Event()
         """Of one membership: because everything stops, or because the group has to be joined anew."""
 
+        self._awake_at = float("inf")
+        """Loop time at which this process was last seen to run."""
+
         self._suspect_until = 0.0
         self.partitions: Partitions | None = None
         """What is owned; None before the group was joined."""
@@ -80,8 +85,7 @@ class Intake(Generic[T]):
         Nothing may be published until the group has told. It is asked by then, and what it took is cut off.
         """
         now = asyncio.get_running_loop().time()
-        paused = self.polled_at is not None and now - self.polled_at > self._options.session_timeout
-        return paused or now < self._suspect_until
+        return now - self._awake_at > self._options.session_timeout or now < self._suspect_until
 
     async def run(self) -> bool:
         """Consume until `stop`. True when nothing that was begun was cut off.
@@ -91,6 +95,21 @@ class Intake(Generic[T]):
         while (finished := await self._as_member()) is None:
             log.warning("membership_lost", consequence="the group is joined anew")
         return finished
+
+    async def stay_awake(self) -> None:
+        """Notice when this process stood still, until cancelled.
+
+        Polling would not tell: it waits as long as the group takes to settle.
+        """
+        loop = asyncio.get_running_loop()
+        self._awake_at = loop.time()
+        while True:
+            await asyncio.sleep(_AWAKE_EVERY)
+            now = loop.time()
+            if now - self._awake_at > self._options.session_timeout:
+                log.warning("stood_still", seconds=round(now - self._awake_at, 1), consequence="partitions may be lost")
+                self._suspect_until = now + self._options.session_timeout / 5  # two heartbeats
+            self._awake_at = now
 
     async def _as_member(self) -> bool | None:
         """Consume as one member of the group, until `stop` or until that has become hopeless (None)."""
@@ -154,7 +173,7 @@ class Intake(Generic[T]):
     async def _poll(self, owned: Partitions) -> None:
         attempt = 0
         while True:
-            self._note_poll()
+            self.polled_at = asyncio.get_running_loop().time()
             partitions = self._open_ones(owned)
             try:
                 if partitions:
@@ -171,13 +190,6 @@ class Intake(Generic[T]):
                 log.error("poll_failed", why=f"{type(error).__name__}: {error}", attempt=attempt)
                 await self._take_in_singly(owned, partitions)
                 await asyncio.sleep(min(2.0, 0.2 * attempt))
-
-    def _note_poll(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if self.polled_at is not None and now - self.polled_at > self._options.session_timeout:
-            log.warning("stood_still", seconds=round(now - self.polled_at, 1), consequence="partitions may be lost")
-            self._suspect_until = now + self._options.session_timeout / 5  # two heartbeats
-        self.polled_at = now
 
     async def _take_in(self, owned: Partitions, partitions: Sequence[TopicPartition], *, at_most: int) -> bool:
         """Poll these partitions and admit what they have; False when that was nothing.

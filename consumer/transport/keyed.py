@@ -24,6 +24,8 @@ log = structlog.get_logger("moorage.consumer")
 
 T = TypeVar("T")
 
+_LOOK_AGAIN = 0.1
+
 Handler = Callable[[Work[T]], Awaitable[Verdict[Outgoing]]]
 Route = Callable[[Record], Sequence[tuple[Hashable, T]]]
 
@@ -31,10 +33,6 @@ Route = Callable[[Record], Sequence[tuple[Hashable, T]]]
 def by_key(record: Record) -> Sequence[tuple[Hashable, Record]]:
     """Records of one key follow each other; one without a key follows nobody."""
     return ((record.key or (record.topic, record.partition, record.offset), record),)
-
-
-class Suspended(Exception):
-    """Not published: this process stood still, and somebody else may have its partitions."""
 
 
 class KeyedConsumer(Generic[T]):
@@ -66,6 +64,7 @@ class KeyedConsumer(Generic[T]):
         self._group_of = group_of
         self._interrupts = interrupts
         self._stop = asyncio.Event()
+        self._start: Callable[..., asyncio.Task[None]]
         self._dispatcher: Dispatcher[T, Outgoing] | None = None
         self._monitor: Monitor | None = None
 
@@ -106,6 +105,7 @@ class KeyedConsumer(Generic[T]):
         self._outbox = outbox
         async with AsyncExitStack() as stack:
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            self._start = tasks.create_task
             sending = tasks.create_task(outbox.run(), name="outbox")
             dispatcher = Dispatcher(
                 self._handler,
@@ -131,6 +131,7 @@ class KeyedConsumer(Generic[T]):
             background = [
                 tasks.create_task(monitor.run(), name="monitor"),
                 tasks.create_task(self._stop_intake(intake), name="stop"),
+                tasks.create_task(intake.stay_awake(), name="awake"),
             ]
             finished = await intake.run()
             flushed = await outbox.flush(options.flush_timeout)
@@ -139,12 +140,26 @@ class KeyedConsumer(Generic[T]):
         log.info("stopped", finished=finished and flushed)
         return finished and flushed
 
-    def _publish(self, messages: Sequence[Outgoing]) -> asyncio.Future[None]:
+    def _publish(self, assignment: Assignment, messages: Sequence[Outgoing]) -> asyncio.Future[None]:
         if not self._intake.suspended:
             return self._outbox.publish(messages)
-        refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        refused.set_exception(Suspended())
-        return refused
+        acked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._start(self._publish_later(assignment, messages, acked), name="postponed")
+        return acked
+
+    async def _publish_later(
+        self, assignment: Assignment, messages: Sequence[Outgoing], acked: asyncio.Future[None]
+    ) -> None:
+        """Publish once the group has told whose the partition is; not at all when it is somebody else's.
+
+        The outcome is kept, since what it remembers is in memory already: made anew, it would tell of no change.
+        """
+        while self._intake.suspended and not assignment.closed:  # noqa: ASYNC110 - it is time that passes
+            await asyncio.sleep(_LOOK_AGAIN)
+        if assignment.closed:
+            acked.set_result(None)
+        else:
+            self._outbox.publish(messages).add_done_callback(lambda done: acked.set_result(None))
 
     async def _stop_intake(self, intake: Intake[T]) -> None:
         await self._stop.wait()

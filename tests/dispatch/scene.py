@@ -138,7 +138,7 @@ class Scene:
     def _note(self, event: str, job: Job) -> None:
         self.log.append((now(), event, job.name))
 
-    def _publish(self, publications: Sequence[Ack]) -> asyncio.Future[None]:
+    def _publish(self, assignment: Assignment, publications: Sequence[Ack]) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         acked: asyncio.Future[None] = loop.create_future()
         slowest = max(publications, key=lambda ack: ack.after)

@@ -232,7 +232,7 @@ class Simulation:
         after, error = (ending.publications or ((0.0, None),))[0]
         return Done((Delivery(work, after, error),), ending.dead_letters)
 
-    def _publish(self, deliveries: Sequence[Delivery]) -> asyncio.Future[None]:
+    def _publish(self, assignment: Assignment, deliveries: Sequence[Delivery]) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         acked: asyncio.Future[None] = loop.create_future()
         loop.call_later(deliveries[0].after, self._answer, deliveries[0], acked)

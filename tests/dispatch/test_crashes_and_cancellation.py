@@ -115,7 +115,7 @@ async def test_a_defect_in_publishing_ends_the_dispatcher_and_is_not_hidden() ->
         await asyncio.sleep(0 if work.item == "publishing" else 1e9)
         return Done(("something",))
 
-    def publish(publications: Sequence[str]) -> NoReturn:
+    def publish(assignment: Assignment, publications: Sequence[str]) -> NoReturn:
         raise RuntimeError("never connected")
 
     async def program() -> None:

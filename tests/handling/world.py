@@ -362,7 +362,7 @@ class Service:
         if not assignment.closed:
             self._poll_first(assignment)
 
-    def _publish(self, publications: Sequence[Publication]) -> asyncio.Future[None]:
+    def _publish(self, assignment: Assignment, publications: Sequence[Publication]) -> asyncio.Future[None]:
         acked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._go(self._write(publications, acked))
         return acked

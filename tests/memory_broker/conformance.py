@@ -222,7 +222,7 @@ class BrokerConformance:
                 await asyncio.sleep(3)
                 try:
                     await slow.consumer.commit({TopicPartition(topic, 0): 1})
-                except CommitFailedError as error:
+                except (CommitFailedError, IllegalStateError) as error:
                     refused.append(error)
 
             slow.before_revocation = dawdle

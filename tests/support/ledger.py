@@ -75,7 +75,8 @@ class Ledger:
     def _book(self, entry: Entry | None, topic: str, message: Message) -> None:
         place = (topic, message.partition or 0, message.offset)
         if entry is None:
-            self._strange.append(f"{place} is the outcome of no record")
+            about = [message.header(name) for name in ("ce_type", "ce_subject", "traceparent")]
+            self._strange.append(f"{place} is the outcome of no record: {about} {message.value!r}")
         else:
             entry.outcomes.append(Outcome(place, message.timestamp_ms, message.header("ce_id") or ""))
 

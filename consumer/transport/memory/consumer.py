@@ -72,7 +72,7 @@ class MemoryConsumer:
         )
         fetching = FetchOptions(auto_offset_reset, max_partition_fetch_bytes, self._timeout)
         self._fetcher = Fetcher(broker, line, self._subscription, self._group, fetching)
-        self._membership: Membership | None = None
+        self._coordinator: Membership | None = None
         self._committing = asyncio.Lock()
         self._metadata: dict[str, set[int]] = {}
         self._polls = 0
@@ -83,7 +83,7 @@ class MemoryConsumer:
         await self._line.request("connect", lambda: None, self._timeout)
         self._polled_at = asyncio.get_running_loop().time()
         if self._group is not None:
-            self._membership = Membership(
+            self._coordinator = Membership(
                 self._group,
                 self._line,
                 self._subscription,
@@ -98,8 +98,8 @@ class MemoryConsumer:
         if self._closed:
             return
         self._closed = True
-        if self._membership is not None:
-            await self._membership.close()
+        if self._coordinator is not None:
+            await self._coordinator.close()
         await self._fetcher.close()
 
     # What is read
@@ -236,7 +236,7 @@ class MemoryConsumer:
                 return
 
     async def _commit_once(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
-        group, membership = self._group, self._membership
+        group, membership = self._group, self._coordinator
         assert group is not None  # noqa: S101 - narrows the type: commit() looked
         assert membership is not None  # noqa: S101 - a group's consumer has one
         member, generation = membership.member_id, membership.generation
@@ -266,5 +266,5 @@ class MemoryConsumer:
                 return offset.offset if offset is not None else None
 
     def _check(self) -> None:
-        if self._membership is not None:
-            self._membership.check()
+        if self._coordinator is not None:
+            self._coordinator.check()
