@@ -41,7 +41,7 @@ bench: dev-env ## measure (ARGS are the benchmarks' own)
 schema: dev-env ## write the contract with the outside to docs/schema: JSON Schema and AsyncAPI
 	@$(BIN)/moorage schema export $(ARGS)
 
-services-up: dev-env ## start Kafka, Docker, Podman and a registry and keep them (their addresses: eval "$$(make -s services-up)")
+services-up: dev-env ## start Kafka, Docker, Podman, Kubernetes and a registry and keep them (their addresses: eval "$$(make -s services-up)")
 	@$(BIN)/python -m tests.services up $(ARGS)
 
 services-down: dev-env ## end what services-up started

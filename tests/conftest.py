@@ -12,7 +12,7 @@ import structlog
 from tests import blocking
 
 if TYPE_CHECKING:  # loading the Docker SDK takes longer than most unit tests
-    from tests.services import DockerEngine, KafkaBroker, PodmanEngine, Registry, ServiceMissing
+    from tests.services import DockerEngine, KafkaBroker, Kubernetes, PodmanEngine, Registry, ServiceMissing
 
 # structlog's own default draws tracebacks with all locals, which takes so long that it counts as blocking the loop.
 structlog.configure(
@@ -33,6 +33,8 @@ _SERVICE_OF_FIXTURE = {
     "rootless_podman": "podman",
     "registry": "registry",
     "private_registry": "registry",
+    "kubernetes": "kubernetes",
+    "kubernetes_namespace": "kubernetes",
 }
 _IN_CI = os.environ.get("CI") == "true"
 
@@ -138,6 +140,29 @@ def private_registry() -> Iterator["Registry"]:
     registry.stop()
 
 
+@pytest.fixture(scope="session")
+def kubernetes() -> Iterator["Kubernetes"]:
+    """A cluster for the admin's `.kubeconfig`: a real control plane whose nodes are simulated, so pods run nothing.
+
+    All tests share it: use `kubernetes_namespace`, or `kubernetes.namespace()` for further ones.
+    """
+    from tests.services import Kubernetes, ServiceMissing
+
+    try:
+        cluster = Kubernetes.start()
+    except ServiceMissing as missing:
+        without(missing)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def kubernetes_namespace(kubernetes: "Kubernetes") -> Iterator[str]:
+    """The name of a namespace of this test's own."""
+    with kubernetes.namespace() as name:
+        yield name
+
+
 @pytest.fixture(autouse=True)
 def _real_kafka_where_marked(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("kafka") and "kafka" in request.fixturenames:
@@ -193,5 +218,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _services(item: pytest.Item) -> set[str]:
     names: list[str] = getattr(item, "fixturenames", [])
-    marked = {mark for mark in ("docker", "podman") if item.get_closest_marker(mark)}  # fixtures asked for by parameter
+    marked = {
+        mark for mark in ("docker", "podman", "kubernetes") if item.get_closest_marker(mark)
+    }  # fixtures asked for by parameter
     return marked | {_SERVICE_OF_FIXTURE[name] for name in names if name in _SERVICE_OF_FIXTURE}

@@ -16,5 +16,5 @@ compile() {
 
 compile dev pyproject.toml --all-extras --group dev "$@"
 compile demo pyproject.toml --extra docker --extra demo --extra uvloop --group build --constraints requirements/dev.txt "$@"
-compile run pyproject.toml --extra docker --constraints requirements/dev.txt "$@"
+compile run pyproject.toml --extra docker --extra kubernetes --constraints requirements/dev.txt "$@"
 compile build --group build --constraints requirements/dev.txt "$@"

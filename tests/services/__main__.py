@@ -11,6 +11,7 @@ import shlex
 
 from tests.services.engine import DockerEngine, stop_engine
 from tests.services.kafka_jvm import start_jvm
+from tests.services.kubernetes import Kubernetes
 from tests.services.missing import ServiceMissing, say
 from tests.services.podman import PodmanEngine, stop_podman
 from tests.services.prepare import SERVICES, prepare
@@ -55,6 +56,8 @@ def _up(service: str, nodes: int) -> None:
         variable, address = "DOCKER_HOST", DockerEngine.start(keep=True).url
     elif service == "podman":
         variable, address = "PODMAN_HOST", PodmanEngine.start(keep=True).url
+    elif service == "kubernetes":
+        variable, address = "MOORAGE_TEST_KUBECONFIG", str(Kubernetes.start(keep=True).kubeconfig)
     else:
         variable, address = "MOORAGE_TEST_REGISTRY", Registry.start(keep=True).address
     print(f"export {variable}={shlex.quote(address)}", flush=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from tests.services.engine import prepare_engine_programs, running_engine
 from tests.services.kafka import prepare_kafka
+from tests.services.kubernetes import prepare_kubernetes
 from tests.services.missing import ServiceMissing
 from tests.services.packages import need
 from tests.services.podman import prepare_podman_programs, running_podman
@@ -45,4 +46,5 @@ SERVICES: dict[str, Callable[[], None]] = {
     "docker": _prepare_docker,
     "podman": _prepare_podman,
     "registry": prepare_registry,
+    "kubernetes": prepare_kubernetes,
 }

@@ -22,7 +22,7 @@ import psutil
 _LAUNCHED: dict[Path, list[subprocess.Popen[bytes]]] = {}
 """This process's children, to be reaped when their folder ends."""
 
-_PROGRAMS = ("java", "dockerd", "containerd", "docker-registry", "runc", "unshare")
+_PROGRAMS = ("java", "dockerd", "containerd", "docker-registry", "runc", "unshare", "etcd", "kube", "kwok")
 """Beginnings of the names of programs that we start, or that those start: somebody's `tail` of a log is none."""
 
 

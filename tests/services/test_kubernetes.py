@@ -1,0 +1,166 @@
+"""Kubernetes for tests is the real control plane, started quickly, with pods that become ready on simulated nodes."""
+
+import lzma
+import stat
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from kubernetes_asyncio import client, config, watch
+
+from tests.services import Kubernetes, ServiceMissing, kubebox
+from tests.services.kubebox import prepare_programs, program
+from tests.services.rundir import RunDir
+
+POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lab"}}
+SPEC = {"containers": [{"name": "lab", "image": "moorage/busybox:test", "command": ["sleep", "600"]}]}
+READ_PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}
+READ_NODES = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}
+
+pytestmark = pytest.mark.kubernetes
+
+
+@pytest.fixture
+async def core(kubernetes: Kubernetes) -> AsyncIterator[Any]:
+    async with await config.new_client_from_config(str(kubernetes.kubeconfig)) as api:
+        yield client.CoreV1Api(api)
+
+
+def test_the_kubeconfig_is_for_nobody_elses_eyes(kubernetes: Kubernetes) -> None:
+    assert stat.S_IMODE(kubernetes.kubeconfig.stat().st_mode) == 0o600
+
+
+async def test_a_pod_becomes_ready_on_a_simulated_node(core: Any, kubernetes_namespace: str) -> None:
+    await core.create_namespaced_pod(kubernetes_namespace, POD | {"spec": SPEC})
+
+    async with watch.Watch() as changes:
+        async for change in changes.stream(core.list_namespaced_pod, kubernetes_namespace, timeout_seconds=20):
+            pod = change["object"]
+            if any(condition.type == "Ready" for condition in pod.status.conditions or []):
+                break
+    assert pod.status.phase == "Running"
+    assert pod.status.pod_ip
+    assert pod.spec.node_name.startswith("simulated-")
+
+
+def test_a_simulated_pod_that_must_not_become_ready_does_not(kubernetes: Kubernetes, kubernetes_namespace: str) -> None:
+    here = f"--namespace={kubernetes_namespace}"
+    run = ["run", here, "--image=x"]
+    kubernetes.kubectl(*run, "stuck", "--annotations=moorage.test/ready=false")
+    kubernetes.kubectl(*run, "after")
+    kubernetes.kubectl("wait", here, "pod/after", "--for=condition=Ready", "--timeout=20s")
+    kubernetes.kubectl("wait", here, "pod/stuck", "--for=condition=PodScheduled", "--timeout=20s")
+    assert kubernetes.get("pod", "stuck", here)["status"]["phase"] == "Pending"
+
+
+def test_what_belongs_to_a_deleted_object_is_collected(kubernetes: Kubernetes, kubernetes_namespace: str) -> None:
+    def config_map(name: str, **metadata: Any) -> dict[str, Any]:
+        metadata |= {"name": name, "namespace": kubernetes_namespace}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+
+    here = f"--namespace={kubernetes_namespace}"
+    kubernetes.apply(config_map("owner"))
+    uid = kubernetes.get("configmap", "owner", here)["metadata"]["uid"]
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
+    kubernetes.apply(config_map("owned", ownerReferences=[owner]))
+
+    kubernetes.kubectl("delete", "configmap", "owner", here)
+    kubernetes.kubectl("wait", "configmap/owned", here, "--for=delete", "--timeout=30s")
+
+
+def test_pod_security_and_quotas_are_enforced(kubernetes: Kubernetes) -> None:
+    with kubernetes.namespace({"pod-security.kubernetes.io/enforce": "baseline"}) as namespace:
+        here = f"--namespace={namespace}"
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            kubernetes.kubectl("run", "lab", "--image=x", "--privileged", here)
+        assert "violates PodSecurity" in refused.value.stderr
+
+        kubernetes.kubectl("create", "quota", "one", "--hard=pods=1", here)
+        kubernetes.kubectl("wait", "quota/one", here, "--for=jsonpath={.status.used.pods}=0", "--timeout=30s")
+        kubernetes.kubectl("run", "first", "--image=x", here)
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            kubernetes.kubectl("run", "second", "--image=x", here)
+        assert "exceeded quota" in refused.value.stderr
+
+
+def test_an_account_may_do_what_it_was_granted_and_its_requests_are_known(
+    kubernetes: Kubernetes, kubernetes_namespace: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "account.kubeconfig"
+    account = kubernetes.account(kubernetes_namespace, [READ_PODS], path, everywhere=[READ_NODES])
+    assert stat.S_IMODE(account.stat().st_mode) == 0o600
+
+    kubernetes.kubectl("get", "pods", kubeconfig=account)
+    kubernetes.kubectl("get", "nodes", kubeconfig=account)
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        kubernetes.kubectl("delete", "pod", "lab", kubeconfig=account)
+
+    assert "Forbidden" in refused.value.stderr
+    wanted = {("list", "", "pods"), ("list", "", "nodes"), ("delete", "", "pods")}
+    assert kubernetes.requests_of(kubernetes_namespace) >= wanted
+
+
+@pytest.mark.parametrize("ending", ["stopped", "killed"])
+def test_our_own_cluster_leaves_nothing(ending: str) -> None:
+    cluster = Kubernetes.start_own()
+    assert cluster.run_dir is not None
+    processes = cluster.run_dir.processes()
+    assert {process.name() for process in processes} > {"etcd", "kube-apiserver", "kwok"}
+
+    if ending == "stopped":
+        cluster.stop()
+    else:
+        left = RunDir(cluster.run_dir.path)  # as a later run finds it
+        left.end()
+
+    assert not [process for process in processes if psutil.pid_exists(process.pid) and process.status() != "zombie"]
+    assert not cluster.run_dir.path.exists()
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user without programs, and without a Go to build them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    monkeypatch.setattr(kubebox, "_BUILT_BEFORE", tmp_path / "kubebox.xz")
+    return tmp_path
+
+
+def pretend_binary(version: str) -> bytes:
+    return lzma.compress(f"#!/bin/sh\necho Kubernetes {version}\n".encode())
+
+
+def test_programs_that_were_built_before_are_unpacked_once(empty_cache: Path) -> None:
+    packed = empty_cache / "kubebox.xz"
+    packed.write_bytes(pretend_binary(kubebox._version()))
+    prepare_programs()
+    packed.unlink()
+
+    prepare_programs()
+
+    said = subprocess.run([program("kube-apiserver")], capture_output=True, text=True, check=True).stdout
+    assert said == f"Kubernetes {kubebox._version()}\n"
+
+
+@pytest.mark.parametrize("packed", [b"", b"half of it", pretend_binary("v1.0.0"), lzma.compress(b"\x7fELF")])
+def test_programs_of_another_version_or_kind_are_not_used(empty_cache: Path, packed: bytes) -> None:
+    (empty_cache / "kubebox.xz").write_bytes(packed)
+    with pytest.raises(ServiceMissing, match="install Go"):
+        prepare_programs()
+    assert [path.name for path in (empty_cache / "moorage").iterdir()] == []
+
+
+def test_programs_are_taken_from_the_folder_that_kubebuilder_assets_names(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etcd = empty_cache / "etcd"
+    etcd.write_text("#!/bin/sh\n")
+    etcd.chmod(0o755)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(empty_cache))
+    assert program("etcd") == str(etcd)
+    with pytest.raises(ServiceMissing):
+        program("kube-apiserver")
