@@ -35,6 +35,7 @@ _SERVICE_OF_FIXTURE = {
     "private_registry": "registry",
     "kubernetes": "kubernetes",
     "kubernetes_namespace": "kubernetes",
+    "kubernetes_with_kubelet": "kubelet",
 }
 _IN_CI = os.environ.get("CI") == "true"
 
@@ -156,6 +157,19 @@ def kubernetes() -> Iterator["Kubernetes"]:
     cluster.stop()
 
 
+@pytest.fixture(scope="session")
+def kubernetes_with_kubelet() -> Iterator["Kubernetes"]:
+    """One whose only node runs pods, of the image `moorage/busybox:test` (or others: tests.services.kubelet)."""
+    from tests.services import Kubernetes, ServiceMissing
+
+    try:
+        cluster = Kubernetes.start(runs_pods=True)
+    except ServiceMissing as missing:
+        without(missing)
+    yield cluster
+    cluster.stop()
+
+
 @pytest.fixture
 def kubernetes_namespace(kubernetes: "Kubernetes") -> Iterator[str]:
     """The name of a namespace of this test's own."""
@@ -219,6 +233,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _services(item: pytest.Item) -> set[str]:
     names: list[str] = getattr(item, "fixturenames", [])
     marked = {
-        mark for mark in ("docker", "podman", "kubernetes") if item.get_closest_marker(mark)
+        mark for mark in ("docker", "podman", "kubernetes", "kubelet") if item.get_closest_marker(mark)
     }  # fixtures asked for by parameter
     return marked | {_SERVICE_OF_FIXTURE[name] for name in names if name in _SERVICE_OF_FIXTURE}

@@ -58,6 +58,9 @@ def _up(service: str, nodes: int) -> None:
         variable, address = "PODMAN_HOST", PodmanEngine.start(keep=True).url
     elif service == "kubernetes":
         variable, address = "MOORAGE_TEST_KUBECONFIG", str(Kubernetes.start(keep=True).kubeconfig)
+    elif service == "kubelet":
+        cluster = Kubernetes.start(runs_pods=True, keep=True)
+        variable, address = "MOORAGE_TEST_KUBELET_KUBECONFIG", str(cluster.kubeconfig)
     else:
         variable, address = "MOORAGE_TEST_REGISTRY", Registry.start(keep=True).address
     print(f"export {variable}={shlex.quote(address)}", flush=True)

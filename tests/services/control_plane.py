@@ -6,6 +6,7 @@ service account (or a user of the group `audited`) asks for is written to a file
 
 import contextlib
 import http.client
+import ipaddress
 import ssl
 import subprocess
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Addresses:
     @property
     def service_of_the_api(self) -> str:
         """Its address for pods: the first of the range."""
-        return self.services.partition("/")[0].removesuffix("0") + "1"
+        return str(ipaddress.ip_network(self.services)[1])
 
 
 @dataclass(frozen=True)

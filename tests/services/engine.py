@@ -15,7 +15,7 @@ from tests.services.host_network import HostNetwork
 from tests.services.image import prepare_image
 from tests.services.missing import ServiceMissing, say
 from tests.services.packages import need
-from tests.services.rundir import UNDO, DidNotStart, RunDir, remove_cgroups, wait_until_ready
+from tests.services.rundir import UNDO, DidNotStart, RunDir, wait_until_ready
 
 _START_SECONDS = 45
 _STOP_SECONDS = 15
@@ -161,8 +161,4 @@ def _with_image(url: str) -> str:
         return prepare_image(client)
 
 
-def _remove_cgroups(run_dir: Path) -> None:
-    remove_cgroups(run_dir.name)
-
-
-UNDO += [HostNetwork.give_back, _remove_cgroups]
+UNDO.append(HostNetwork.give_back)

@@ -35,15 +35,20 @@ class HostNetwork:
     forwarding_before: str
 
     @classmethod
-    def claim(cls, run_dir: Path) -> "HostNetwork":
-        """Raises ServiceMissing where bridges cannot be made (in a container without rights, say)."""
+    def claim(cls, run_dir: Path, *, filter_rules: bool = True) -> "HostNetwork":
+        """Raises ServiceMissing where bridges cannot be made (in a container without rights, say).
+
+        Whoever makes no filter rules out here says so, lest those that others make meanwhile are taken for theirs.
+        """
         addresses, pool = ipaddress.ip_network(_unused_range()).subnets()
         rules = {table: _rules(table) for table in _TABLES}
         usable = all(rules.values())
         taken = any("DOCKER" in rule for table in rules.values() for rule in table)
         bridge = f"mrg{run_dir.name[-8:]}"
         own = f"{addresses[0]}/24"
-        network = cls(bridge, own, str(pool), usable, usable and not taken, rules, _FORWARDING.read_text())
+        network = cls(
+            bridge, own, str(pool), usable, filter_rules and usable and not taken, rules, _FORWARDING.read_text()
+        )
         (run_dir / _RECORD).write_text(json.dumps(asdict(network)))
         _ip("link", "add", "name", bridge, "type", "bridge")
         _ip("address", "add", f"{addresses[1]}/24", "dev", bridge)

@@ -4,6 +4,8 @@ Every applet of busybox lies in /bin, a page in /www. It has no command of its o
 """
 
 import io
+import json
+import platform
 import shutil
 import struct
 import subprocess
@@ -53,11 +55,16 @@ def _recipe_of_present_image(client: docker.DockerClient) -> str | None:
 def busybox(client: docker.DockerClient) -> bytes:
     """A static busybox for the engine's platform: this system's, or else the one in the official image."""
     try:
-        if not _static_busybox():
-            install("busybox-static")
-        return _static_busybox()
+        return own_busybox()
     except ServiceMissing:
         return _busybox_of_image(client)
+
+
+def own_busybox() -> bytes:
+    """This system's static busybox. Raises ServiceMissing where it can have none."""
+    if not _static_busybox():
+        install("busybox-static")
+    return _static_busybox()
 
 
 def _static_busybox() -> bytes:
@@ -103,6 +110,26 @@ def root_filesystem(busybox: bytes, more: Mapping[str, bytes] = MappingProxyType
             entry = tarfile.TarInfo(f"bin/{applet}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(entry)
+    return buffer.getvalue()
+
+
+def archive(name: str, layer: bytes, command: list[str]) -> bytes:
+    """An image of one layer as `docker save` would write it, with a command if it has one."""
+    digest = sha256(layer).hexdigest()
+    described = {
+        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine := platform.machine(), machine),
+        "os": "linux",
+        "config": {"Env": ["PATH=/bin"], "Cmd": command},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+    }
+    listed = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    files = {"config.json": json.dumps(described), "manifest.json": json.dumps(listed)}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path, content in {"layer.tar": layer, **{path: text.encode() for path, text in files.items()}}.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
 

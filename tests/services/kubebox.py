@@ -29,6 +29,12 @@ def program(name: str) -> str:
     return str(_kubebox() / name)
 
 
+def ready_program(name: str) -> str | None:
+    """The same if it is there, without building it."""
+    built = _folder() / name
+    return _given(name) or (str(built) if built.exists() else None)
+
+
 def prepare_programs() -> None:
     """Build what is not there, which takes ten minutes the first time. Raises ServiceMissing."""
     for name in (*_CONTROL_PLANE, *_NODE):
@@ -40,14 +46,17 @@ def _given(name: str) -> str | None:
     return shutil.which(name, path=assets) if assets else None
 
 
-def _kubebox() -> Path:
-    sources = sorted(path for path in _SOURCE.iterdir() if path.name in {"go.mod", "go.sum", "main.go"})
-    recipe = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+def _folder() -> Path:
+    recipe = sha256(b"".join((_SOURCE / name).read_bytes() for name in ("go.mod", "go.sum", "main.go")))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moorage"
-    folder = cache / f"kubernetes-{recipe}"
+    return cache / f"kubernetes-{recipe.hexdigest()[:12]}"
+
+
+def _kubebox() -> Path:
+    folder = _folder()
     if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as made:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
             programs = Path(made, "programs")
             programs.mkdir()
             binary = programs / "kubebox"

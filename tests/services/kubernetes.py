@@ -1,13 +1,11 @@
 """Kubernetes for tests and demos: the cluster that a kubeconfig names, or one of our own.
 
-One of our own has simulated nodes: pods are scheduled to them and become ready at once, and nothing runs.
+One of our own has simulated nodes, to which pods are scheduled and become ready at once without anything that runs; or
+else one node with a kubelet, which runs them.
 """
 
 import json
 import os
-import shutil
-import subprocess
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,21 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.services.control_plane import Addresses, ControlPlane
-from tests.services.kubebox import prepare_programs, program
-from tests.services.kubernetes_pki import write_kubeconfig
+from tests.services import kubectl, kubelet, simulated_nodes
+from tests.services.kubebox import prepare_programs
+from tests.services.kubernetes_account import Rule, make_account
 from tests.services.missing import ServiceMissing, say
 from tests.services.rundir import DidNotStart, RunDir
-from tests.services.simulated_nodes import simulate_nodes, simulated_nodes
-
-Rule = Mapping[str, Sequence[str]]
-"""Of RBAC: apiGroups, resources, verbs, perhaps resourceNames."""
 
 Request = tuple[str, str, str]
 """Verb, API group (empty for the core's) and resource, with its subresource behind a slash."""
 
-_FROM_STDIN = ("--filename=-",)
-_SECONDS = 60
+_SIMULATED, _REAL = "MOORAGE_TEST_KUBECONFIG", "MOORAGE_TEST_KUBELET_KUBECONFIG"
+_READY_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -41,25 +35,29 @@ class Kubernetes:
     """Where our own cluster lives; None for one that was here before us."""
 
     @classmethod
-    def start(cls, *, keep: bool = False) -> Self:
-        """The cluster of MOORAGE_TEST_KUBECONFIG, or one of our own. Raises ServiceMissing."""
-        if path := os.environ.get("MOORAGE_TEST_KUBECONFIG"):
+    def start(cls, *, runs_pods: bool = False, keep: bool = False) -> Self:
+        """The cluster of MOORAGE_TEST_KUBECONFIG, or one of our own. Raises ServiceMissing.
+
+        One that `runs_pods` is that of MOORAGE_TEST_KUBELET_KUBECONFIG, or of our own with a kubelet.
+        """
+        if path := os.environ.get(_REAL if runs_pods else _SIMULATED):
             return cls(Path(path))
-        return cls.start_own(keep=keep)
+        return cls.start_own(runs_pods=runs_pods, keep=keep)
 
     @classmethod
-    def start_own(cls, *, keep: bool = False) -> Self:
-        """A control plane on loopback with simulated nodes, which shares nothing with any other."""
+    def start_own(cls, *, runs_pods: bool = False, keep: bool = False) -> Self:
+        """A cluster that shares nothing with any other on this machine."""
         prepare_programs()
-        run_dir = RunDir.create("kubernetes", keep=keep)
+        if runs_pods:
+            kubelet.prepare_kubelet()
+        run_dir = RunDir.create("kubelet" if runs_pods else "kubernetes", keep=keep)
+        say(f"starting Kubernetes with {'a kubelet' if runs_pods else 'simulated nodes'}")
         try:
-            say("starting a Kubernetes control plane")
-            plane = ControlPlane.start(run_dir, Addresses())
+            start = kubelet.start_with_kubelet if runs_pods else simulated_nodes.start_with_simulated_nodes
+            plane = start(run_dir)
             cluster = cls(plane.admin_kubeconfig, run_dir)
-            simulate_nodes(plane)
-            cluster.apply(*simulated_nodes())
-            cluster.kubectl("wait", "node", "--all", "--for=condition=Ready", f"--timeout={_SECONDS}s")
-            run_dir.announce("MOORAGE_TEST_KUBECONFIG", str(cluster.kubeconfig))
+            cluster.kubectl("wait", "node", "--all", "--for=condition=Ready", f"--timeout={_READY_SECONDS}s")
+            run_dir.announce(_REAL if runs_pods else _SIMULATED, str(cluster.kubeconfig))
         except DidNotStart as error:
             run_dir.end()
             raise ServiceMissing(f"Kubernetes cannot run here: {error}") from error
@@ -68,25 +66,23 @@ class Kubernetes:
             raise
         return cluster
 
+    @property
+    def ours(self) -> bool:
+        """Whether a run of ours started it: with simulated nodes or a kubelet, and an audit log that we can read."""
+        return self._audit_log.exists()
+
+    @property
+    def _audit_log(self) -> Path:
+        return self.kubeconfig.with_name("audit.log")
+
     def stop(self) -> None:
         """End our own cluster with all that is in it; one that was here before us is left alone."""
         if self.run_dir is not None:
             self.run_dir.end()
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, kubeconfig: Path | None = None) -> str:
-        """What kubectl writes to its output. Raises CalledProcessError, with what it complained of as a note."""
-        own = [] if self.run_dir is None else [f"--cache-dir={self.run_dir.path}/kubectl"]
-        command = [self._kubectl(), f"--kubeconfig={kubeconfig or self.kubeconfig}", *own, *arguments]
-        try:
-            done = subprocess.run(command, input=stdin or "", capture_output=True, text=True, check=True, timeout=300)
-        except subprocess.CalledProcessError as error:
-            error.add_note(error.stderr.strip())
-            raise
-        return done.stdout
-
-    def _kubectl(self) -> str:
-        """Our own cluster's is of its version; somebody else's cluster is for the one that this machine has."""
-        return (self.run_dir is None and shutil.which("kubectl")) or program("kubectl")
+    def kubectl(self, *arguments: str, stdin: str = "", kubeconfig: Path | None = None) -> str:
+        """What kubectl writes to its output; see there."""
+        return kubectl.kubectl(kubeconfig or self.kubeconfig, *arguments, stdin=stdin)
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """An object, or a list of objects in `items`."""
@@ -95,9 +91,7 @@ class Kubernetes:
 
     def apply(self, *objects: Mapping[str, Any]) -> None:
         """Create or change objects."""
-        if objects:
-            items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-            self.kubectl("apply", *_FROM_STDIN, stdin=json.dumps(items))
+        kubectl.apply(self.kubeconfig, *objects)
 
     @contextmanager
     def namespace(self, labels: Mapping[str, str] | None = None) -> Iterator[str]:
@@ -115,68 +109,30 @@ class Kubernetes:
 
         `rules` hold in its namespace, `everywhere` in all and for what is in none.
         """
-        name = f"account-{uuid.uuid4().hex[:10]}"
-        here = {"name": name, "namespace": namespace}
-        self.apply(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": here},
-            *_grant("Role", here, rules, name),
-            *_grant("ClusterRole", here, everywhere, f"{namespace}-{name}"),
-        )
-        in_namespace = f"--namespace={namespace}"
-        token = self.kubectl("create", "token", name, in_namespace, "--duration=6h").strip()
-        seen = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--flatten", "--output=json"))
-        write_kubeconfig(to, seen["clusters"][0]["cluster"], {"token": token}, namespace)
-        self._wait_until_allowed(rules[:1], f"system:serviceaccount:{namespace}:{name}", namespace)
-        self._wait_until_allowed(everywhere[:1], f"system:serviceaccount:{namespace}:{name}")
-        return to
+        return make_account(self.kubeconfig, namespace, rules, everywhere, to)
 
     def requests_of(self, namespace: str) -> set[Request]:
         """What the service accounts of this namespace asked for, as our own cluster's audit log has it."""
-        log = self.kubeconfig.with_name("audit.log")
-        if not log.exists():
-            raise ServiceMissing("this cluster's audit log is not here: unset MOORAGE_TEST_KUBECONFIG")
-        events = [json.loads(line) for line in log.read_text().splitlines()]
+        events = [json.loads(line) for line in self._audit_log.read_text().splitlines()]
         user = f"system:serviceaccount:{namespace}:"
         return {_request(event) for event in events if event["user"]["username"].startswith(user)}
-
-    def _wait_until_allowed(self, rules: Sequence[Rule], user: str, namespace: str = "") -> None:
-        """Roles come into force some moments after they were made."""
-        for rule in rules:
-            resource, _, subresource = rule["resources"][0].partition("/")
-            asked = {"verb": rule["verbs"][0], "group": rule["apiGroups"][0], "resource": resource}
-            spec = {"user": user, "resourceAttributes": asked | {"subresource": subresource, "namespace": namespace}}
-            review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-            deadline = time.monotonic() + _SECONDS
-            while not json.loads(self.kubectl("create", *_FROM_STDIN, "--output=json", stdin=json.dumps(review)))[
-                "status"
-            ]["allowed"]:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{user} is not let do what it was granted: {rule}")
 
 
 def prepare_kubernetes() -> None:
     """Build or unpack what a cluster of our own needs. Raises ServiceMissing where that cannot be."""
-    if not os.environ.get("MOORAGE_TEST_KUBECONFIG"):
+    if os.environ.get(_SIMULATED):
+        kubectl.path_of_kubectl()
+    else:
         prepare_programs()
-    elif shutil.which("kubectl") is None:
-        program("kubectl")
 
 
-def _grant(kind: str, account: Mapping[str, str], rules: Sequence[Rule], name: str) -> list[dict[str, Any]]:
-    """A role (`kind`: Role or ClusterRole) with these rules, and its binding to the account; nothing without rules."""
-    if not rules:
-        return []
-    metadata = {"name": name} | ({"namespace": account["namespace"]} if kind == "Role" else {})
-    api = "rbac.authorization.k8s.io"
-    role = {"apiVersion": f"{api}/v1", "kind": kind, "metadata": metadata, "rules": [dict(rule) for rule in rules]}
-    binding = {
-        "apiVersion": f"{api}/v1",
-        "kind": f"{kind}Binding",
-        "metadata": metadata,
-        "roleRef": {"apiGroup": api, "kind": kind, "name": name},
-        "subjects": [{"kind": "ServiceAccount", **account}],
-    }
-    return [role, binding]
+def prepare_kubernetes_that_runs_pods() -> None:
+    """The same with a kubelet."""
+    if os.environ.get(_REAL):
+        kubectl.path_of_kubectl()
+    else:
+        prepare_programs()
+        kubelet.prepare_kubelet()
 
 
 def _request(event: Mapping[str, Any]) -> Request:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from tests.services.engine import prepare_engine_programs, running_engine
 from tests.services.kafka import prepare_kafka
-from tests.services.kubernetes import prepare_kubernetes
+from tests.services.kubernetes import prepare_kubernetes, prepare_kubernetes_that_runs_pods
 from tests.services.missing import ServiceMissing
 from tests.services.packages import need
 from tests.services.podman import prepare_podman_programs, running_podman
@@ -47,4 +47,5 @@ SERVICES: dict[str, Callable[[], None]] = {
     "podman": _prepare_podman,
     "registry": prepare_registry,
     "kubernetes": prepare_kubernetes,
+    "kubelet": prepare_kubernetes_that_runs_pods,
 }

@@ -99,6 +99,7 @@ class RunDir:
         for undo in UNDO:
             undo(self.path)
         _unmount_below(self.path)
+        remove_cgroups(self.path.name)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _end_at_exit(self, owner: int) -> None:

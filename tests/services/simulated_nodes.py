@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from tests.services.control_plane import ControlPlane
+from tests.services.control_plane import Addresses, ControlPlane
+from tests.services.kubectl import apply
+from tests.services.rundir import RunDir
 
 _STAGES = Path(__file__).with_name("simulated_nodes.yaml")
 _NODES = 2
 _CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "1000"}
 
 
-def simulate_nodes(plane: ControlPlane) -> None:
-    """Look after all nodes of a cluster, as kubelets would."""
+def start_with_simulated_nodes(run_dir: RunDir) -> ControlPlane:
+    """A control plane on loopback and nodes that get ready. Raises DidNotStart, ServiceMissing."""
+    plane = ControlPlane.start(run_dir, Addresses())
     plane.launch(
         "kwok",
         f"--kubeconfig={plane.kubeconfig('kwok', 'system:masters')}",
@@ -21,10 +24,8 @@ def simulate_nodes(plane: ControlPlane) -> None:
         "--node-ip=127.0.0.1",
         "--node-lease-duration-seconds=40",
     )
-
-
-def simulated_nodes() -> list[dict[str, Any]]:
-    return [_node(f"simulated-{number}") for number in range(1, _NODES + 1)]
+    apply(plane.admin_kubeconfig, *(_node(f"simulated-{number}") for number in range(1, _NODES + 1)))
+    return plane
 
 
 def _node(name: str) -> dict[str, Any]:

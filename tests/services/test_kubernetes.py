@@ -1,19 +1,21 @@
 """Kubernetes for tests is the real control plane, started quickly, with pods that become ready on simulated nodes."""
 
 import lzma
+import shutil
 import stat
 import subprocess
+import time
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from kubernetes_asyncio import client, config, watch
 
 from tests.services import Kubernetes, ServiceMissing, kubebox
+from tests.services.image import TEST_IMAGE
 from tests.services.kubebox import prepare_programs, program
-from tests.services.rundir import RunDir
 
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lab"}}
 SPEC = {"containers": [{"name": "lab", "image": "moorage/busybox:test", "command": ["sleep", "600"]}]}
@@ -24,13 +26,20 @@ pytestmark = pytest.mark.kubernetes
 
 
 @pytest.fixture
-async def core(kubernetes: Kubernetes) -> AsyncIterator[Any]:
-    async with await config.new_client_from_config(str(kubernetes.kubeconfig)) as api:
+def our_kubernetes(kubernetes: Kubernetes) -> Kubernetes:
+    if not kubernetes.ours:
+        pytest.skip("tells of what our own cluster has, and this is somebody else's")
+    return kubernetes
+
+
+@pytest.fixture
+async def core(our_kubernetes: Kubernetes) -> AsyncIterator[Any]:
+    async with await config.new_client_from_config(str(our_kubernetes.kubeconfig)) as api:
         yield client.CoreV1Api(api)
 
 
-def test_the_kubeconfig_is_for_nobody_elses_eyes(kubernetes: Kubernetes) -> None:
-    assert stat.S_IMODE(kubernetes.kubeconfig.stat().st_mode) == 0o600
+def test_the_kubeconfig_is_for_nobody_elses_eyes(our_kubernetes: Kubernetes) -> None:
+    assert stat.S_IMODE(our_kubernetes.kubeconfig.stat().st_mode) == 0o600
 
 
 async def test_a_pod_becomes_ready_on_a_simulated_node(core: Any, kubernetes_namespace: str) -> None:
@@ -46,7 +55,10 @@ async def test_a_pod_becomes_ready_on_a_simulated_node(core: Any, kubernetes_nam
     assert pod.spec.node_name.startswith("simulated-")
 
 
-def test_a_simulated_pod_that_must_not_become_ready_does_not(kubernetes: Kubernetes, kubernetes_namespace: str) -> None:
+def test_a_simulated_pod_that_must_not_become_ready_does_not(
+    our_kubernetes: Kubernetes, kubernetes_namespace: str
+) -> None:
+    kubernetes = our_kubernetes
     here = f"--namespace={kubernetes_namespace}"
     run = ["run", here, "--image=x"]
     kubernetes.kubectl(*run, "stuck", "--annotations=moorage.test/ready=false")
@@ -87,8 +99,9 @@ def test_pod_security_and_quotas_are_enforced(kubernetes: Kubernetes) -> None:
 
 
 def test_an_account_may_do_what_it_was_granted_and_its_requests_are_known(
-    kubernetes: Kubernetes, kubernetes_namespace: str, tmp_path: Path
+    our_kubernetes: Kubernetes, kubernetes_namespace: str, tmp_path: Path
 ) -> None:
+    kubernetes = our_kubernetes
     path = tmp_path / "account.kubeconfig"
     account = kubernetes.account(kubernetes_namespace, [READ_PODS], path, everywhere=[READ_NODES])
     assert stat.S_IMODE(account.stat().st_mode) == 0o600
@@ -103,21 +116,86 @@ def test_an_account_may_do_what_it_was_granted_and_its_requests_are_known(
     assert kubernetes.requests_of(kubernetes_namespace) >= wanted
 
 
-@pytest.mark.parametrize("ending", ["stopped", "killed"])
-def test_our_own_cluster_leaves_nothing(ending: str) -> None:
-    cluster = Kubernetes.start_own()
+@pytest.mark.kubelet
+def test_a_kubelet_runs_pods_that_log_let_in_and_serve(kubernetes_with_kubelet: Kubernetes) -> None:
+    cluster = kubernetes_with_kubelet
+    with cluster.namespace() as namespace:
+        here = f"--namespace={namespace}"
+        run_pod(cluster, here)
+        cluster.kubectl("expose", "pod", "lab", here, "--type=NodePort", "--port=80")
+
+        assert cluster.kubectl("logs", "lab", here) == "ahoy\n"
+        assert cluster.kubectl("exec", "lab", here, "--", "cat", "/www/index.html") == "moorage\n"
+        addresses = cluster.get("nodes")["items"][0]["status"]["addresses"]
+        address = next(found["address"] for found in addresses if found["type"] == "InternalIP")
+        port = cluster.get("service", "lab", here)["spec"]["ports"][0]["nodePort"]
+        assert page(address, port) == b"moorage\n"
+
+
+def run_pod(cluster: Kubernetes, here: str) -> None:
+    serve = "echo ahoy; exec httpd -f -p 80 -h /www"
+    cluster.kubectl("run", "lab", here, f"--image={TEST_IMAGE}", "--command", "--", "sh", "-c", serve)
+    cluster.kubectl("wait", "pod/lab", here, "--for=condition=Ready", "--timeout=30s")
+
+
+def page(host: str, port: int) -> bytes:
+    """What is served there, once the node lets it through: it follows the cluster's changes, and may lag."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{host}:{port}/", timeout=1) as reply:
+                return bytes(reply.read())
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("runs_pods", "parts"),
+    [
+        pytest.param(False, {"etcd", "kube-apiserver", "kube-scheduler", "kwok"}, id="simulated nodes"),
+        pytest.param(True, {"kubelet", "kube-proxy", "containerd", "httpd"}, marks=pytest.mark.kubelet, id="kubelet"),
+    ],
+)
+def test_our_own_cluster_leaves_nothing(runs_pods: bool, parts: set[str]) -> None:
+    settings_before, rules_before = kernel_settings(), rules_of_kubernetes()
+    cluster = Kubernetes.start_own(runs_pods=runs_pods)
     assert cluster.run_dir is not None
-    processes = cluster.run_dir.processes()
-    assert {process.name() for process in processes} > {"etcd", "kube-apiserver", "kwok"}
-
-    if ending == "stopped":
+    try:
+        run_pod(cluster, "--namespace=default")
+        processes = cluster.run_dir.processes()
+        assert {process.name() for process in processes} >= parts
+        assert kernel_settings() == settings_before
+        assert rules_of_kubernetes() == rules_before
+    finally:
         cluster.stop()
-    else:
-        left = RunDir(cluster.run_dir.path)  # as a later run finds it
-        left.end()
 
-    assert not [process for process in processes if psutil.pid_exists(process.pid) and process.status() != "zombie"]
+    assert not [process for process in processes if process.is_running() and process.status() != "zombie"]
     assert not cluster.run_dir.path.exists()
+    mark = cluster.run_dir.path.name[-8:]
+    assert mark not in "".join(network())
+    assert mark not in Path("/proc/self/mounts").read_text()
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/*{mark}*"))
+    assert rules_of_kubernetes() == rules_before
+
+
+def network() -> list[str]:
+    """The links, routes and filter rules of this machine, as far as there are programs that tell."""
+    tables = [["iptables", "-w", "-t", table, "-S"] for table in ("filter", "nat")]
+    commands = [["ip", "-oneline", "link"], ["ip", "route"], *tables]
+    found = [command for command in commands if shutil.which(command[0])]
+    return [subprocess.run(command, capture_output=True, text=True).stdout for command in found]
+
+
+def rules_of_kubernetes() -> list[str]:
+    return [line for said in network() for line in said.splitlines() if "KUBE-" in line]
+
+
+def kernel_settings() -> dict[str, str]:
+    """Those that a kubelet would change for the whole machine."""
+    names = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys")
+    return {name: path.read_text() for name in names if (path := Path("/proc/sys", name)).exists()}
 
 
 @pytest.fixture
