@@ -1,7 +1,7 @@
 """Kubernetes' own programs as a control plane on this machine: etcd, API server, controllers, scheduler.
 
 Ownership of objects, garbage collection, namespaces, quotas, Pod Security, RBAC: all of it is the real thing. What a
-service account (or a user of the group `audited`) asks for is written to a file before it is answered.
+service account asks for is written to a file before it is answered.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ kind: Policy
 omitStages: [RequestReceived]
 rules:
 - {level: None, userGroups: ["system:serviceaccounts:kube-system"]}
-- {level: Metadata, userGroups: ["system:serviceaccounts", "audited"]}
+- {level: Metadata, userGroups: ["system:serviceaccounts"]}
 - {level: None}
 """
 _IMPATIENT = ["--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=500"]
@@ -80,6 +80,18 @@ class ControlPlane:
     def launch(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start one of Kubernetes' programs."""
         return self.run_dir.launch([program(name), *arguments], self._log(name))
+
+    def has(self, path: str) -> bool:
+        """Whether the API server answers, and has what the path names."""
+        context = ssl.create_default_context(cafile=self.pki.ca)
+        context.load_cert_chain(self.pki.folder / "admin.crt", self.pki.folder / "admin.key")
+        host = self.server.removeprefix("https://")
+        with contextlib.closing(http.client.HTTPSConnection(host, timeout=5, context=context)) as connection:
+            try:
+                connection.request("GET", path)
+                return connection.getresponse().status == http.HTTPStatus.OK
+            except (OSError, http.client.HTTPException):
+                return False
 
     def _log(self, name: str) -> Path:
         return self.run_dir.path / f"{name}.log"
@@ -156,15 +168,4 @@ class ControlPlane:
         return [f"--kubeconfig={self.kubeconfig(user)}", "--secure-port=0"]
 
     def _wait(self, process: subprocess.Popen[bytes], name: str, path: str) -> None:
-        wait_until_ready(process, lambda: self._answers(path), seconds=_START_SECONDS, log=self._log(name))
-
-    def _answers(self, path: str) -> bool:
-        context = ssl.create_default_context(cafile=self.pki.ca)
-        context.load_cert_chain(self.pki.folder / "admin.crt", self.pki.folder / "admin.key")
-        host = self.server.removeprefix("https://")
-        with contextlib.closing(http.client.HTTPSConnection(host, timeout=5, context=context)) as connection:
-            try:
-                connection.request("GET", path)
-                return connection.getresponse().status == http.HTTPStatus.OK
-            except (OSError, http.client.HTTPException):
-                return False
+        wait_until_ready(process, lambda: self.has(path), seconds=_START_SECONDS, log=self._log(name))

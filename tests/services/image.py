@@ -10,7 +10,7 @@ import shutil
 import struct
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -113,13 +113,13 @@ def root_filesystem(busybox: bytes, more: Mapping[str, bytes] = MappingProxyType
     return buffer.getvalue()
 
 
-def archive(name: str, layer: bytes, command: list[str]) -> bytes:
+def archive(name: str, layer: bytes, command: Sequence[str] = ()) -> bytes:
     """An image of one layer as `docker save` would write it, with a command if it has one."""
     digest = sha256(layer).hexdigest()
     described = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine := platform.machine(), machine),
         "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Cmd": command},
+        "config": {"Env": ["PATH=/bin"], "Cmd": list(command)},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
     listed = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]

@@ -18,7 +18,6 @@ from tests.services.control_plane import Addresses, ControlPlane
 from tests.services.host_network import HostNetwork
 from tests.services.image import TEST_IMAGE, archive, own_busybox, root_filesystem
 from tests.services.kubebox import program
-from tests.services.kubectl import kubectl
 from tests.services.missing import ServiceMissing
 from tests.services.packages import install, need
 from tests.services.rundir import RunDir, wait_until_ready
@@ -60,7 +59,10 @@ def start_with_kubelet(run_dir: RunDir) -> ControlPlane:
     node = run_dir.launch(["unshare", *namespaces, "sh", f"{run_dir.path}/node.sh"], log)
     wait_until_ready(node, lambda: _has_network_of_its_own(node.pid), seconds=_START_SECONDS, log=log)
     _connect(network, node.pid, run_dir.path.name)
-    kubectl(plane.admin_kubeconfig, "wait", f"node/{NODE}", "--for=create", f"--timeout={_START_SECONDS}s")
+    wait_until_ready(node, lambda: plane.has(f"/api/v1/nodes/{NODE}"), seconds=_START_SECONDS, log=log)
+    files = root_filesystem(own_busybox())
+    load_image(run_dir.path, archive(TEST_IMAGE, files))
+    load_image(run_dir.path, archive(_PAUSE, files, ["sleep", "2147483647"]))
     return plane
 
 
@@ -84,11 +86,8 @@ def load_image(folder: Path, image: bytes) -> None:
 
 def _write_node(plane: ControlPlane, network: NodeNetwork) -> None:
     folder = plane.run_dir.path
-    for name in ("cni", "images", "sysctl"):
+    for name in ("cni", "sysctl"):
         (folder / name).mkdir()
-    layer = root_filesystem(own_busybox())
-    (folder / "images" / "test.tar").write_bytes(archive(TEST_IMAGE, layer, []))
-    (folder / "images" / "pause.tar").write_bytes(archive(_PAUSE, layer, ["sleep", "2147483647"]))
     (folder / "containerd.toml").write_text(_CONTAINERD.format(folder=folder, pause=_PAUSE, plugins=_PLUGINS))
     (folder / "cni" / "10-pods.conflist").write_text(json.dumps(_pod_network(folder, network.pods)))
     (folder / "resolv.conf").write_text("")
@@ -166,9 +165,6 @@ _SCRIPT = (
     "containerd --config {folder}/containerd.toml >containerd.log 2>&1 &",
     "{proxy} --config={folder}/kube-proxy.yaml >kube-proxy.log 2>&1 &",
     "until ctr --address={folder}/containerd.sock version >/dev/null 2>&1; do sleep 0.05; done",
-    "for image in {folder}/images/*; do",
-    "  ctr --address={folder}/containerd.sock --namespace=k8s.io images import $image",
-    "done",
     "exec catatonit -- {kubelet} --kubeconfig={kubeconfig} --config={folder}/kubelet.yaml \\",
     "  --root-dir={folder}/kubelet --cert-dir={folder}/pki --hostname-override={node} --node-ip={network.node}",
     "",
