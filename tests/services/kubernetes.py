@@ -6,6 +6,7 @@ else one node with a kubelet, which runs them.
 
 import json
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from tests.services import kubectl, kubelet, simulated_nodes
 from tests.services.kubebox import prepare_programs
 from tests.services.kubernetes_account import Rule, make_account
 from tests.services.missing import ServiceMissing, say
-from tests.services.rundir import DidNotStart, RunDir
+from tests.services.rundir import DidNotStart, RunDir, wait_until_ready
 
 Request = tuple[str, str, str]
 """Verb, API group (empty for the core's) and resource, with its subresource behind a slash."""
@@ -79,6 +80,27 @@ class Kubernetes:
         """End our own cluster with all that is in it; one that was here before us is left alone."""
         if self.run_dir is not None:
             self.run_dir.end()
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Nobody answers meanwhile: our own cluster's API server was killed, and is then started as it was."""
+        assert self.run_dir is not None, "somebody else's cluster is not ours to kill"
+        (server,) = [process for process in self.run_dir.processes() if process.name() == "kube-apiserver"]
+        command = server.cmdline()
+        server.kill()
+        server.wait()
+        try:
+            yield
+        finally:
+            log = self.run_dir.path / "kube-apiserver.log"
+            started = self.run_dir.launch(command, log)
+            wait_until_ready(started, self._serves, seconds=_READY_SECONDS, log=log)
+
+    def _serves(self) -> bool:
+        try:
+            return self.kubectl("get", "--raw=/readyz") == "ok"
+        except subprocess.CalledProcessError:
+            return False
 
     def kubectl(self, *arguments: str, stdin: str = "", kubeconfig: Path | None = None) -> str:
         """What kubectl writes to its output; see there."""

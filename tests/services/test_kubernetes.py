@@ -116,6 +116,17 @@ def test_an_account_may_do_what_it_was_granted_and_its_requests_are_known(
     assert kubernetes.requests_of(kubernetes_namespace) >= wanted
 
 
+def test_what_a_cluster_has_survives_an_outage(our_kubernetes: Kubernetes, kubernetes_namespace: str) -> None:
+    if our_kubernetes.run_dir is None:
+        pytest.skip("others use this cluster, too")
+    here = f"--namespace={kubernetes_namespace}"
+    our_kubernetes.kubectl("create", "configmap", "kept", here)
+    with our_kubernetes.outage(), pytest.raises(subprocess.CalledProcessError):
+        our_kubernetes.kubectl("get", "configmap", "kept", here)
+    our_kubernetes.kubectl("get", "configmap", "kept", here)
+    run_pod(our_kubernetes, here)
+
+
 @pytest.mark.kubelet
 def test_a_kubelet_runs_pods_that_log_let_in_and_serve(kubernetes_with_kubelet: Kubernetes) -> None:
     cluster = kubernetes_with_kubelet
