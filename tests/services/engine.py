@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +46,16 @@ class DockerEngine:
         return cls.start_own(keep=keep)
 
     @classmethod
-    def start_own(cls, *, keep: bool = False) -> Self:
-        """An engine that shares neither socket nor storage nor network with any other on this machine."""
+    def start_own(cls, *, keep: bool = False, disk_megabytes: int | None = None) -> Self:
+        """An engine that shares neither socket nor storage nor network with any other on this machine.
+
+        With `disk_megabytes`, all that it stores lies on a file system of this size.
+        """
         prepare_engine_programs()
         run_dir = RunDir.create("docker", keep=keep)
         try:
+            if disk_megabytes is not None:
+                _mount_disk(run_dir.path / "data", disk_megabytes)
             url = _start_dockerd(run_dir)
             run_dir.announce("DOCKER_HOST", url)
             return cls(url, _with_image(url), run_dir)
@@ -109,6 +115,15 @@ def _leave(run_dir: RunDir) -> None:
         daemon.terminate()
         with contextlib.suppress(Exception):
             daemon.wait(_STOP_SECONDS)
+
+
+def _mount_disk(folder: Path, megabytes: int) -> None:
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "moorage", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        raise ServiceMissing(f"an engine cannot have a small disk of its own here: {error.stderr}") from error
 
 
 def _start_dockerd(run_dir: RunDir) -> str:
