@@ -91,6 +91,11 @@ class DockerHarness(Harness):
         ours = [f"{INSTANCE}={instance}" for instance in (self.instance, f"{self.instance}-b")]
         return [each for label in ours for each in await self.docker.networks.list(filters={"label": [label]})]
 
+    async def ports_in_use(self) -> set[int]:
+        """The ports of the host that anybody's containers have."""
+        shown = await self.docker.containers.list()
+        return {port["PublicPort"] for each in shown for port in each["Ports"] if "PublicPort" in port}
+
     async def clean_up(self) -> list[str]:
         try:
             left = await super().clean_up()

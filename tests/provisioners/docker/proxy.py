@@ -1,4 +1,4 @@
-"""A door in front of a Docker Engine that can be told to slam: lost replies, errors, silence."""
+"""A door in front of a Docker Engine that can be told to slam: lost replies, errors, silence, or anything at random."""
 
 import asyncio
 import json
@@ -8,9 +8,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any, Literal, Self
 
-Action = Literal["refuse", "lose_reply", "cut_reply", "hang", "answer"]
+Action = Literal["refuse", "abandon", "lose_reply", "cut_reply", "delay", "hang", "answer"]
+"""Before the engine hears of it the door may `refuse` or `answer` itself; while the engine is at work, `abandon` the
+client; once it is done, `lose_reply`, `cut_reply` or `delay` it."""
+
+_FAULTS: tuple[tuple[Action, int], ...] = (
+    ("refuse", 0),
+    ("abandon", 0),
+    ("lose_reply", 0),
+    ("cut_reply", 0),
+    ("delay", 0),
+    ("answer", 409),
+    ("answer", 500),
+)
+_LONGEST_DELAY = 1.0
 
 
 @dataclass
@@ -25,11 +39,15 @@ class _Rule:
 
 @dataclass
 class EngineProxy:
-    """Listens at `url` and passes on to `engine`, one request a connection. `seen` counts `METHOD path`s."""
+    """Listens at `url` and passes on to `engine`, one request a connection. `seen` counts `METHOD path`s, `faults` are
+    what befell by chance, and to which of them."""
 
     engine: Path
     socket: Path
     seen: Counter[str] = field(default_factory=Counter)
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    _chance: float = 0.0
+    _random: Random = field(default_factory=Random)
     _rules: list[_Rule] = field(default_factory=list)
     _connections: set[asyncio.Task[None]] = field(default_factory=set)
     _server: asyncio.Server | None = None
@@ -46,6 +64,15 @@ class EngineProxy:
         """Answer such requests here, as the engine would with an error."""
         body = json.dumps({"message": message}).encode() if raw is None else raw
         self._rules.append(_Rule(re.compile(pattern), "answer", times, status, body))
+
+    def disturb(self, chance: float, *, seed: int = 0) -> None:
+        """From now on, let something befall each request with this chance; 0 ends it."""
+        self._chance, self._random = chance, Random(seed)  # noqa: S311 - the same faults every time
+
+    async def settled(self) -> None:
+        """Return when the engine has done whatever it was asked, whether or not anybody waits for it."""
+        while self._connections:
+            await asyncio.wait(self._connections)
 
     def count(self, pattern: str) -> int:
         return sum(count for request, count in self.seen.items() if re.search(pattern, request))
@@ -85,6 +112,8 @@ class EngineProxy:
         rule = next((rule for rule in self._rules if rule.times > 0 and rule.pattern.search(request)), None)
         if rule is not None:
             rule.times -= 1
+        else:
+            rule = self._mishap(request)
         match rule.action if rule is not None else None:
             case "refuse":
                 return
@@ -100,10 +129,23 @@ class EngineProxy:
                 head = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
                 await self._pass_on(head + body, writer, action)
 
+    def _mishap(self, request: str) -> _Rule | None:
+        if self._random.random() >= self._chance:
+            return None
+        action, status = self._random.choice(_FAULTS)
+        self.faults.append((f"{action} {status}" if status else action, request))
+        return _Rule(re.compile(""), action, 1, status, b'{"message": "by chance"}')
+
     async def _pass_on(self, request: bytes, writer: asyncio.StreamWriter, action: Action | None) -> None:
         from_engine, to_engine = await asyncio.open_unix_connection(self.engine)
         try:
             to_engine.write(request)
+            if action == "abandon":
+                writer.close()
+                await from_engine.read()
+                return
+            if action == "delay":
+                await asyncio.sleep(self._random.uniform(0, _LONGEST_DELAY))
             if action in ("lose_reply", "cut_reply"):
                 reply = await from_engine.read()
                 writer.write(reply[: len(reply) // 2] if action == "cut_reply" else b"")
