@@ -1,15 +1,27 @@
 """The composition root: builds the parts from settings, starts them in order and stops them in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 import structlog
 
+from consumer.catalog.engine_section import EngineSection
 from consumer.catalog.templates import Catalog, Defaults
-from consumer.dispatch import Assignment, DeadLetterBudget, Done, Limits, RetryPolicy, Unfinished, Verdict, Work
+from consumer.dispatch import (
+    Assignment,
+    Continue,
+    DeadLetterBudget,
+    Done,
+    Limits,
+    RetryPolicy,
+    Unfinished,
+    Verdict,
+    Work,
+)
 from consumer.handling.agenda import Agenda
 from consumer.handling.clock import SteadyClock
 from consumer.handling.errors import ProvisionerError
@@ -85,17 +97,38 @@ def catalog_of(settings: Settings) -> Catalog:
         text = settings.templates.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"Cannot read MOORAGE_TEMPLATES {settings.templates}: {error}") from error
-    return Catalog.from_yaml(text, instance=settings.instance, source=settings.templates.name)
+    catalog = Catalog.from_yaml(text, instance=settings.instance, source=settings.templates.name)
+    _refuse_two_names(settings, catalog)
+    return catalog
 
 
-def provisioners_of(settings: Settings, runtimes: frozenset[str]) -> dict[str, Provisioner]:
-    """A provisioner for each runtime that templates name. Raises `ConfigurationError` for one that is not there."""
-    return {runtime: _provisioner(settings, runtime) for runtime in sorted(runtimes)}
+def _refuse_two_names(settings: Settings, catalog: Catalog) -> None:
+    """One engine under two names would have what is made by one name removed as a stray of the other."""
+    of_settings = {"docker": settings.docker_host, "podman": settings.podman_host}
+    for name, engine in catalog.engines.items():
+        url = of_settings[engine.runtime]
+        if url is not None and url.rstrip("/") == engine.url and engine.runtime in catalog.runtimes:
+            raise ConfigurationError(
+                f"{engine.runtime.upper()}_HOST and {name} are the same engine, and templates use both. "
+                "Say `engines` in each of these templates, or in none."
+            )
 
 
-def _provisioner(settings: Settings, runtime: str) -> Provisioner:
+def provisioners_of(
+    settings: Settings, runtimes: frozenset[str], catalog: Catalog | None = None
+) -> dict[str, Provisioner]:
+    """A provisioner for each of these runtimes. Raises `ConfigurationError` for one that is not there.
+
+    Engines are those of `catalog`, or else of the template file, which may be wrong: that raises `CatalogError` too.
+    """
+    engines = (catalog or catalog_of(settings)).engines if any("@" in name for name in runtimes) else {}
+    return {runtime: _provisioner(settings, runtime, engines.get(runtime)) for runtime in sorted(runtimes)}
+
+
+def _provisioner(settings: Settings, runtime: str, engine: EngineSection | None) -> Provisioner:
     # Imported where they are needed: runtimes are extras, and an installation has the ones it uses.
-    if runtime == "process":
+    kind = engine.runtime if engine is not None else runtime
+    if kind == "process":
         from consumer.provisioners.process import ProcessOptions, ProcessProvisioner
 
         return ProcessProvisioner(
@@ -106,35 +139,54 @@ def _provisioner(settings: Settings, runtime: str) -> Provisioner:
                 public_host=settings.public_host,
             )
         )
-    if runtime in ("docker", "podman"):
-        try:
-            from consumer.provisioners.docker import DOCKER, PODMAN, DockerOptions, DockerProvisioner
-        except ImportError as error:
-            raise ConfigurationError(f"The {runtime} runtime needs `pip install moorage[docker]`.") from error
-        docker = runtime == "docker"
-        try:
-            options = DockerOptions(
-                instance=settings.instance,
-                url=settings.docker_host if docker else settings.podman_host,
-                dialect=DOCKER if docker else PODMAN,
-                bind_host=settings.bind_host,
-                public_host=settings.public_host,
-                network=settings.docker_network,
-                block_metadata=settings.block_metadata,
-                registry_credentials=settings.registry_credentials,
-                tls=settings.docker_tls if docker else None,
-            )
-        except ValueError as error:
-            host = "DOCKER_HOST" if docker else "PODMAN_HOST"
-            raise ConfigurationError(f"{host} or MOORAGE_DOCKER_NETWORK cannot be used: {error}") from error
-        try:
-            return DockerProvisioner(options)
-        except ValueError as error:
-            raise ConfigurationError(f"DOCKER_CERT_PATH or MOORAGE_REGISTRY_CREDENTIALS: {error}") from error
+    if kind in ("docker", "podman"):
+        return _docker(settings, kind, engine)
+    if "@" in runtime:
+        raise ConfigurationError(
+            f"There is no engine {runtime} in the template file. While anything runs there, it has to be listed in "
+            "`engines`; templates need not use it."
+        )
     raise ConfigurationError(
         f"This version of Moorage does not provide the runtime {runtime}; it provides process, docker and podman. "
         "Change CONTAINER_RUNTIME or the template."
     )
+
+
+def _docker(settings: Settings, kind: str, engine: EngineSection | None) -> Provisioner:
+    try:
+        from consumer.provisioners.docker import DOCKER, PODMAN, DockerOptions, DockerProvisioner
+    except ImportError as error:
+        raise ConfigurationError(f"The {kind} runtime needs `pip install moorage[docker]`.") from error
+    docker = kind == "docker"
+    host = f"The url of {engine.full_name}" if engine else "DOCKER_HOST" if docker else "PODMAN_HOST"
+    folder = f"The tls of {engine.full_name}" if engine else "DOCKER_CERT_PATH"
+    try:
+        options = DockerOptions(
+            instance=settings.instance,
+            url=settings.docker_host if docker else settings.podman_host,
+            dialect=DOCKER if docker else PODMAN,
+            bind_host=settings.bind_host,
+            public_host=settings.public_host,
+            network=settings.docker_network,
+            block_metadata=settings.block_metadata,
+            registry_credentials=settings.registry_credentials,
+            tls=settings.docker_tls if docker else None,
+        )
+        if engine is not None:
+            options = replace(
+                options,
+                name=engine.full_name,
+                url=engine.url,
+                bind_host=engine.bind_host or settings.bind_host,
+                public_host=engine.public_host or engine.host or settings.public_host,
+                tls=engine.tls,
+            )
+    except ValueError as error:
+        raise ConfigurationError(f"{host} or MOORAGE_DOCKER_NETWORK cannot be used: {error}") from error
+    try:
+        return DockerProvisioner(options)
+    except ValueError as error:
+        raise ConfigurationError(f"{folder} or MOORAGE_REGISTRY_CREDENTIALS: {error}") from error
 
 
 class Moorage:
@@ -150,7 +202,7 @@ class Moorage:
         self._settings = settings
         self.catalog = catalog if catalog is not None else catalog_of(settings)
         self.provisioners = (
-            provisioners if provisioners is not None else provisioners_of(settings, self.catalog.runtimes)
+            provisioners if provisioners is not None else provisioners_of(settings, self.catalog.runtimes, self.catalog)
         )
         self._stopping = False
         self._consumer: KeyedConsumer[Item] | None = None
@@ -180,7 +232,7 @@ class Moorage:
         await self._look_at_runtimes()
         clock, policy = SteadyClock(), _policy(settings)
         states = StateTopic(connection, topics.state)
-        ledger = Ledger(self.catalog.quotas)
+        ledger = Ledger(self.catalog.quotas, is_shut=self._is_shut)
         agenda = Agenda(states, policy, ledger, clock.now)
         retention = Retention(states, RetentionOptions(settings.tombstone_retention, topics.inbound), now=clock.now)
         lifecycle = Lifecycle(
@@ -191,6 +243,7 @@ class Moorage:
             release_timeout=settings.release_timeout,
             exclusive_wait=settings.exclusive_wait,
             ledger=ledger,
+            is_shut=self._is_shut,
             now=clock.now,
         )
         messenger = Messenger(self.catalog.messages_for, settings.time_zone)
@@ -209,7 +262,7 @@ class Moorage:
             connection,
             topics.inbound,
             partial(_handle, guard, topics),
-            _consumer_options(settings),
+            _consumer_options(settings, self.provisioners),
             route=partial(route, max_bytes=settings.max_record_bytes),
             memory=agenda,
             group_of=guard.group_of,
@@ -255,12 +308,20 @@ class Moorage:
 
     async def _look_at_runtimes(self) -> None:
         """Tell which runtimes answer. One that does not is no reason not to start: its work waits for it."""
-        for name, provisioner in self.provisioners.items():
-            try:
-                await provisioner.ping()
-                log.info("runtime_answers", runtime=name)
-            except ProvisionerError as error:
-                log.error("runtime_unavailable", runtime=name, why=error.message)
+        async with asyncio.TaskGroup() as tasks:
+            for name, provisioner in self.provisioners.items():
+                tasks.create_task(_look_at(name, provisioner))
+
+    def _is_shut(self, runtime: str) -> bool:
+        return self._consumer is not None and self._consumer.is_shut(runtime)
+
+
+async def _look_at(name: str, provisioner: Provisioner) -> None:
+    try:
+        await provisioner.ping()
+        log.info("runtime_answers", runtime=name)
+    except ProvisionerError as error:
+        log.error("runtime_unavailable", runtime=name, why=error.message)
 
 
 @asynccontextmanager
@@ -313,16 +374,19 @@ def _tell(consumer: KeyedConsumer[Item] | None, message: Outgoing) -> None:
 
 async def _handle(guard: Guard, topics: Topics, work: Work[Item]) -> Verdict[Outgoing]:
     verdict = await guard.handle(work)
-    if not isinstance(verdict, Done):
-        return verdict
-    return Done(tuple(map(topics.outgoing, verdict.publications)), verdict.dead_letters)
+    match verdict:
+        case Done(publications=publications, dead_letters=dead_letters):
+            return Done(tuple(map(topics.outgoing, publications)), dead_letters)
+        case Continue(publications=publications):
+            return Continue(tuple(map(topics.outgoing, publications)))
+    return verdict
 
 
-def _consumer_options(settings: Settings) -> Options:
+def _consumer_options(settings: Settings, runtimes: Iterable[str]) -> Options:
     return Options(
         group=settings.group,
         group_instance=settings.group_instance,
-        limits=_limits(settings),
+        limits=_limits(settings, runtimes),
         dead_letters=DeadLetterBudget(burst=settings.dead_letter_burst),
         alarms=AlarmLimits(stalled_for=settings.stall_alarm),
         commit_interval=settings.commit_interval,
@@ -330,12 +394,15 @@ def _consumer_options(settings: Settings) -> Options:
     )
 
 
-def _limits(settings: Settings) -> Limits:
+def _limits(settings: Settings, runtimes: Iterable[str]) -> Limits:
+    """An engine of a pool has the limit of its kind, unless it has its own."""
+    of_kinds = settings.runtime_concurrency
+    limits = {name: of_kinds[kind] for name in runtimes if (kind := name.partition("@")[0]) in of_kinds} | of_kinds
     return Limits(
         max_records=settings.max_buffered_records,
         max_bytes=settings.max_buffered_bytes,
         max_records_per_partition=max(1, settings.max_buffered_records // 2),
         max_parked=max(1, settings.max_buffered_records // 2),
         concurrency=settings.concurrency,
-        per_group=tuple(settings.runtime_concurrency.items()),
+        per_group=tuple(limits.items()),
     )

@@ -89,7 +89,8 @@ class Settings(BaseSettings):
     runtime_concurrency: Annotated[dict[str, int], NoDecode] = _env(
         "MOORAGE_RUNTIME_CONCURRENCY",
         {"process": 16, "docker": 20, "podman": 20},
-        "The same for single runtimes, `docker=20,process=16`.",
+        "The same for single runtimes, `docker=20,process=16`; for an engine of the template file, `docker@gpu-1=5`. "
+        "Each engine has the limit of its kind otherwise.",
     )
     max_buffered_records: int = _env(
         "MOORAGE_MAX_BUFFERED_RECORDS", 10_000, "Records in memory at which intake pauses.", ge=1
@@ -265,7 +266,7 @@ class Settings(BaseSettings):
         if malformed := [word for word in words if "=" not in word]:
             raise ValueError(f"{malformed[0]} is not of the form name=count")
         pairs = dict(word.split("=", 1) for word in words)
-        if unknown := set(pairs) - set(RUNTIMES):
+        if unknown := {name for name in pairs if name.partition("@")[0] not in RUNTIMES}:
             raise ValueError(f"unknown runtime {min(unknown)}; known are {', '.join(RUNTIMES)}")
         return pairs
 

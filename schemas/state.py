@@ -25,7 +25,8 @@ class ReservationState(WireModel):
     highest `updatedAt` seen, absent while only flat events, which carry none, were seen. `start_seen` tells that a
     START came: from then on the reservation runs whenever its booking says so. `life` counts the environments it had
     that are over: what happened to one and what happened to the next have different result ids. `cpu_millis` and
-    `memory_bytes` are the limits that its environment was made with.
+    `memory_bytes` are the limits that its environment was made with. `placed` is the engine of a pool where one is to
+    be made, and may be by now: it is remembered before anything is.
     """
 
     version: Literal[1] = 1
@@ -43,6 +44,7 @@ class ReservationState(WireModel):
     start_seen: bool = False
     life: int = 0
     runtime: str | None = None
+    placed: str | None = None
     template: str | None = None
     environment: str | None = None
     image: str | None = None

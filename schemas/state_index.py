@@ -24,8 +24,8 @@ class StateIndex(NamedTuple):
     """The essence of a `ReservationState`. Times are Unix seconds.
 
     `environment` says whether one is remembered: it is there, or could not be removed. `versioned` says whether a
-    version of the booking is known; `reason` is the code. The limits of the environment are 0 where they are not known:
-    the first releases did not note them.
+    version of the booking is known; `reason` is the code. The limits of the environment are 0 where they are not known,
+    and `runtime` and `placed` None: the first releases did not note them.
     """
 
     phase: Phase
@@ -41,18 +41,24 @@ class StateIndex(NamedTuple):
     reason: str | None
     cpu_millis: int = 0
     memory_bytes: int = 0
+    runtime: str | None = None
+    placed: str | None = None
 
 
 _Amount = Annotated[int, Field(ge=0)]
+_Name = str | None
 _FIELDS = TypeAdapter(
-    tuple[Phase, float, float, float, str, str, str | None, bool, bool, bool, str | None, _Amount, _Amount],
+    tuple[
+        Phase, float, float, float, str, str, str | None, bool, bool, bool, str | None, _Amount, _Amount, _Name, _Name
+    ],
     config=ConfigDict(allow_inf_nan=False),
 )
 
 
 _NOT_NOTED = tuple(StateIndex._field_defaults.values())
 _FIRST = len(StateIndex._fields) - len(_NOT_NOTED)
-"""Fields of an index that the first releases wrote."""
+_EARLIER = (_FIRST, StateIndex._fields.index("runtime"))
+"""How many fields earlier releases wrote."""
 
 
 def index_of(state: ReservationState) -> StateIndex:
@@ -70,6 +76,8 @@ def index_of(state: ReservationState) -> StateIndex:
         state.reason.code if state.reason is not None else None,
         state.cpu_millis or 0,
         state.memory_bytes or 0,
+        state.runtime,
+        state.placed,
     )
 
 
@@ -87,8 +95,8 @@ def is_current(header: bytes) -> bool:
 def parse_index(header: bytes) -> StateIndex:
     """The index in the value of a header that `is_current`. Raises `ValueError` for one that nobody of us wrote."""
     values = from_json(header)[1 : len(StateIndex._fields) + 1]
-    if len(values) == _FIRST:
-        values += _NOT_NOTED
+    if len(values) in _EARLIER:
+        values += _NOT_NOTED[len(values) - _FIRST :]
     return StateIndex(*_FIELDS.validate_python(tuple(values)))
 
 

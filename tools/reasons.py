@@ -53,6 +53,7 @@ REMEDIES: Mapping[str, str] = {
     "ssh_key_missing": "User: add a public key to your profile, then book again. Operator: `ssh_key: optional`.",
     "ssh_key_invalid": "User: correct the public key in your profile, then book again.",
     "quota_exceeded": "User: end another reservation, or ask for less. Operator: raise the quota, or let it `queue`.",
+    "no_capacity": "User: try again later. Operator: raise `capacity`, add an engine, or let it `queue`.",
     "environment_invalid": "User: correct the variables, as in `NAME=value,OTHER=value`.",
     # failed: could not be done
     "start_timeout": "Operator: see why it takes so long (image size, load), or raise `start_timeout`; then replay.",

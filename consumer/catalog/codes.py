@@ -18,6 +18,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "ssh_key_missing": "The template insists on the user's SSH public key, and none is known.",
         "ssh_key_invalid": "The template insists on the user's SSH public key, and what is known is not a usable one.",
         "quota_exceeded": "A quota has no room for this environment: its user's, its template's, or that of all.",
+        "no_capacity": "Every engine that could run this environment has as many as it may have.",
         "environment_invalid": "The environment variables cannot be read, are too many or too long, or are denied.",
     }
 )

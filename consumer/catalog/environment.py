@@ -90,6 +90,8 @@ class Volume:
 class EnvironmentSpec:
     """What to provision. `key` is the label value (a hash of instance and reservation) that finds it again.
 
+    `runtimes` are where it may be made: the engines of a pool, or nothing but `runtime`.
+
     `image_digest` pins the image to the content that ran before; None takes what its tag means now. `login` is whom to
     let in by SSH. With `must_enforce` no limit may be left out because the runtime cannot hold the environment to it.
     `start_timeout` is seconds, None for the runtime's own. `notes` are sentences for the user about what is not as
@@ -105,6 +107,7 @@ class EnvironmentSpec:
     resource: Resource
     reservation_id: str
     expires_at: datetime
+    runtimes: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     working_dir: str | None = None

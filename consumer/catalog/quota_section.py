@@ -13,7 +13,8 @@ from consumer.catalog.wording import quoted
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
 
 
-def _environments(value: Any) -> int:
+def environment_count(value: Any) -> int:
+    """A number of environments, 1 or more."""
     if not _COUNT.fullmatch(fields.text(value)):
         raise problem(f"{quoted(value)} is not a number of environments: write 1 or more, or leave the key out")
     return int(value)
@@ -32,7 +33,7 @@ def _stated(read: Callable[[Any], Amount]) -> Callable[[Any], int | None]:
 class Quota(Section):
     """The most that may be in use at a time: environments, CPU in millicores, memory in bytes; None is no bound."""
 
-    environments: Annotated[int | None, PlainValidator(_environments)] = None
+    environments: Annotated[int | None, PlainValidator(environment_count)] = None
     cpu: Annotated[int | None, PlainValidator(_stated(fields.cpu))] = None
     memory: Annotated[int | None, PlainValidator(_stated(fields.size))] = None
 

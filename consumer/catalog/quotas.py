@@ -39,31 +39,38 @@ class Usage(NamedTuple):
 
 
 class Account(NamedTuple):
-    """What is counted together: the environments of a user, of a template, or of both; None stands for all."""
+    """What is counted together: the environments of a user, of a template, or of both; None stands for all.
+
+    Or those on one runtime, of all users and templates.
+    """
 
     user: str | None
     template: str | None
+    runtime: str | None = None
 
 
 class Holding(NamedTuple):
-    """What one reservation has, or asks for."""
+    """What one reservation has, or asks for. `runtimes` is where it is, or any of those where it may come to be."""
 
     user: str
     template: str | None
     usage: Usage
+    runtimes: tuple[str, ...] = ()
 
     @property
     def accounts(self) -> tuple[Account, ...]:
         """Those it counts in."""
-        return _accounts(self.user, self.template)
+        return _accounts(self.user, self.template, self.runtimes)
 
 
 @lru_cache(10_000)
-def _accounts(user: str, template: str | None) -> tuple[Account, ...]:
-    of_all = (Account(None, None), Account(user, None))
-    if template is None:
-        return of_all
-    return (*of_all, Account(None, template), Account(user, template))
+def _accounts(user: str, template: str | None, runtimes: tuple[str, ...]) -> tuple[Account, ...]:
+    found = [Account(None, None), Account(user, None)]
+    if template is not None:
+        found += [Account(None, template), Account(user, template)]
+    if len(runtimes) == 1:
+        found.append(Account(None, None, runtimes[0]))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +120,12 @@ class QuotaRules:
 
     common: Quotas = field(default_factory=Quotas)
     own: Mapping[str, Quotas] = field(default_factory=dict)
+    capacities: Mapping[str, int] = field(default_factory=dict)
+    """How many environments engines may have, by what they are called as runtimes."""
 
     def __bool__(self) -> bool:
         """Whether anything is bounded at all."""
-        return any(each.bounds_anything for each in (self.common, *self.own.values()))
+        return bool(self.capacities) or any(each.bounds_anything for each in (self.common, *self.own.values()))
 
     def bounds(self, holding: Holding) -> Iterator[Bound]:
         """The quotas that an environment has to be within, the narrowest first."""
@@ -147,3 +156,9 @@ _NONE = Quotas()
 def refusal(complaint: str) -> Refused:
     """What a reservation is refused with for which there is no room."""
     return Refused("quota_exceeded", complaint)
+
+
+def full() -> Refused:
+    """What a reservation is refused with that quotas would let in, and no engine has room for."""
+    message = "Everything that could run this is in use: try again when another reservation has ended."
+    return Refused("no_capacity", message)

@@ -51,6 +51,7 @@ def resolve(
         resource=state.resource,
         reservation_id=state.reservation_id,
         expires_at=state.end,
+        runtimes=template.runtimes,
         entrypoint=template.entrypoint,
         command=template.command,
         working_dir=template.working_dir,

@@ -11,6 +11,7 @@ from consumer.catalog import fields
 from consumer.catalog.access import AccessSection
 from consumer.catalog.bounds import CPU, MEMORY, STORAGE, Bounds
 from consumer.catalog.devices import Gpus, device_names, gpu_count
+from consumer.catalog.engine_section import engine_name
 from consumer.catalog.environment import RESERVED_VARIABLES, Port, PullPolicy
 from consumer.catalog.fields import UNLIMITED, Amount, Section, problem
 from consumer.catalog.identity import MANAGED_BY
@@ -126,6 +127,9 @@ class Template(Section):
     name: Annotated[str, AfterValidator(_name)]
     match: Match = Match()
     runtime: Runtime
+    engines: Annotated[tuple[str, ...], PlainValidator(fields.one_or_more)] = ()
+    """Those of the file's `engines` that it may use, in no order; without, it is the runtime's own."""
+
     image: str | None = None
     entrypoint: Annotated[tuple[str, ...], PlainValidator(fields.text_list)] = ()
     command: Annotated[tuple[str, ...], PlainValidator(fields.text_list)] = ()
@@ -166,6 +170,11 @@ class Template(Section):
     start_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] | None = None
     ready: ReadySection = ReadySection()
     """What must answer before a user is told that the environment is there."""
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """Where its environments may be made: the engines of its pool, or the one runtime."""
+        return tuple(engine_name(self.runtime, name) for name in self.engines) or (self.runtime,)
 
     @property
     def bounds(self) -> Mapping[Parameter, Bounds]:
@@ -217,13 +226,20 @@ class Template(Section):
     def _engine_can(self) -> Self:
         if self.runtime in CONTAINER_ENGINES:
             return self
-        for field in ("entrypoint", "volume", "gpus", "devices"):
+        for field in ("engines", "entrypoint", "volume", "gpus", "devices"):
             if getattr(self, field):
                 raise problem(f"cannot be had with {self.runtime}: leave it out", field)
         if self.runtime == "process" and self.on_unenforceable == "refuse":
             raise problem("cannot be refuse with process, which bounds no environment as a whole", "on_unenforceable")
         if self.access.ssh_key == "required":
             raise problem(f"cannot be required with {self.runtime}, which installs none", "access", "ssh_key")
+        return self
+
+    @model_validator(mode="after")
+    def _data_is_where_it_is_used(self) -> Self:
+        if len(self.engines) > 1 and self.volume is not None and self.volume.scope == "user":
+            why = "a user's volume is on one engine, and their next environment may be on another"
+            raise problem(f"{why}: name one engine, or write `scope: reservation`", "engines")
         return self
 
     @model_validator(mode="after")

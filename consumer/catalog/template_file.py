@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from consumer.catalog import fields
 from consumer.catalog.bounds import Bounds
+from consumer.catalog.engine_section import EngineSection
 from consumer.catalog.errors import CatalogError
 from consumer.catalog.fields import Section, problem
 from consumer.catalog.messages import MessagesSection
@@ -57,6 +58,7 @@ class TemplateFile(Section):
     aliases: Annotated[Mapping[str, Parameter], PlainValidator(_aliases)] = Field(default_factory=alias_table)
     messages: MessagesSection = MessagesSection()
     quotas: Quotas = Quotas()
+    engines: tuple[EngineSection, ...] = ()
     templates: tuple[Template, ...]
 
     @model_validator(mode="after")
@@ -71,6 +73,31 @@ class TemplateFile(Section):
             if template.match.everything:
                 after = f"matches every resource, so {quoted(self.templates[index + 1].name)} is never used"
                 raise problem(f"{after}: put it last, or give it a match", "templates", index)
+        return self
+
+    @model_validator(mode="after")
+    def _engines_are_several(self) -> Self:
+        """Two names for one engine would each take the other's environments for strays."""
+        for field in ("name", "url"):
+            for value, count in Counter(getattr(engine, field) for engine in self.engines).items():
+                if count > 1:
+                    why = f"has {count} engines with the {field} {quoted(value)}"
+                    raise problem(f"{why}: each has its own", "engines")
+        return self
+
+    @model_validator(mode="after")
+    def _engines_are_known(self) -> Self:
+        known = {engine.name: engine.runtime for engine in self.engines}
+        for index, template in enumerate(self.templates):
+            for position, name in enumerate(template.engines):
+                if name not in known:
+                    why = did_you_mean(name, known) if known else ": add `engines`, with a url and a capacity for each"
+                    raise problem(f"{quoted(name)} is not an engine{why}", "templates", index, "engines", position)
+                if known[name] != template.runtime:
+                    why = f"{quoted(name)} is an engine of {known[name]}, and the template's runtime {template.runtime}"
+                    raise problem(f"{why}: use engines of one kind", "templates", index, "engines", position)
+            if len(set(template.engines)) < len(template.engines):
+                raise problem("names an engine twice", "templates", index, "engines")
         return self
 
     @model_validator(mode="after")

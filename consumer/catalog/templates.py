@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
+from consumer.catalog.engine_section import EngineSection
 from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.errors import CatalogError, Refused
 from consumer.catalog.image_policy import ImageChoice, ImagePolicy, MachineImagePolicy
@@ -85,7 +86,12 @@ class Catalog:
         self._templates = file.templates
         common = file.images.container_policy()
         policies = {template.name: template.image_policy(common) for template in file.templates}
-        self.quotas = QuotaRules(file.quotas, {template.name: template.quotas for template in file.templates})
+        self.engines: Mapping[str, EngineSection] = MappingProxyType({each.full_name: each for each in file.engines})
+        """By what they are called as runtimes."""
+
+        capacities = {name: engine.capacity for name, engine in self.engines.items()}
+        own_quotas = {template.name: template.quotas for template in file.templates}
+        self.quotas = QuotaRules(file.quotas, own_quotas, capacities)
         self._policies: Mapping[str, ImagePolicy | MachineImagePolicy] = MappingProxyType(policies)
         self._messages = file.messages.over(USUAL)
         own = {template.name: template.messages.over(self._messages) for template in file.templates}
@@ -113,12 +119,12 @@ class Catalog:
 
     @property
     def runtimes(self) -> frozenset[str]:
-        """The runtimes that templates use: those that must be configured."""
-        return frozenset(template.runtime for template in self._templates)
+        """The runtimes that templates use, and all engines: one that takes nothing new may still have environments."""
+        return frozenset(self.engines).union(*(template.runtimes for template in self._templates))
 
     def needs(self, runtime: str) -> Needs:
         """What the templates of a runtime need of it."""
-        return Needs.of(template for template in self._templates if template.runtime == runtime)
+        return Needs.of(template for template in self._templates if runtime in template.runtimes)
 
     def image_choice(self, template: Template, asked: str) -> ImageChoice:
         """What a user of the template gets who asks for an image. Raises `Refused`."""

@@ -9,12 +9,13 @@ from consumer.dispatch.lanes import NO_OFFSET, Work
 from consumer.dispatch.offset_map import OffsetMap, OffsetMapError
 from consumer.dispatch.retries import RetryPolicy
 from consumer.dispatch.unfinished import Unfinished
-from consumer.dispatch.verdicts import Done, Outage, Retry, Verdict
+from consumer.dispatch.verdicts import Continue, Done, Outage, Retry, Verdict
 
 __all__ = [
     "NO_OFFSET",
     "Assignment",
     "BreakerPolicy",
+    "Continue",
     "DeadLetterBudget",
     "Dispatcher",
     "Done",

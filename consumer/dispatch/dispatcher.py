@@ -7,6 +7,7 @@ Everything here runs on one event loop and between two awaits nothing else does:
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence, Set
 from contextlib import suppress
 from types import TracebackType
@@ -22,7 +23,7 @@ from consumer.dispatch.leaving import worth_finishing
 from consumer.dispatch.pool import Pool
 from consumer.dispatch.retries import RetryPolicy
 from consumer.dispatch.unfinished import Unfinished, unfinished_of
-from consumer.dispatch.verdicts import Done, Outage, Retry, Verdict
+from consumer.dispatch.verdicts import Continue, Done, Outage, Retry, Verdict
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -42,10 +43,10 @@ class Dispatcher(Generic[T, P]):
 
     `publish` starts publishing what came of an assignment's work, and returns a future that is done when the broker
     acknowledged all, or when the assignment was closed. `group_of` names the group whose limit an item counts against,
-    and whose circuit breaker it waits for; it is asked when the item comes to the head of its lane. The group without a
-    name has no breaker. `interrupts` says of an item whether it makes pointless what is still ahead of it in its lane.
-    `on_crash` is told of what should never happen: a callback that raised or publishing that failed. The work is tried
-    again later.
+    and whose circuit breaker it waits for; it is asked when the item comes to the head of its lane, and anew when that
+    breaker opens. The group without a name has no breaker. `interrupts` says of an item whether it makes pointless what
+    is still ahead of it in its lane. `on_crash` is told of what should never happen: a callback that raised or
+    publishing that failed. The work is tried again later.
     """
 
     def __init__(
@@ -196,6 +197,10 @@ class Dispatcher(Generic[T, P]):
         """The groups whose circuit breaker is not closed."""
         return tuple(group.name for group in self._ready if group.name and group.breaker.state is not State.CLOSED)
 
+    def is_shut(self, group: str) -> bool:
+        """Whether this group's circuit breaker lets nothing through at this moment."""
+        return any(each.name == group and each.breaker.state is State.OPEN for each in self._ready)
+
     def oldest(self) -> float:
         """Seconds since the admission of the oldest item that is not done; 0 without one."""
         now = self._loop.time()
@@ -272,14 +277,14 @@ class Dispatcher(Generic[T, P]):
 
     # Running
 
-    def _make_ready(self, lane: Lane[T]) -> None:
+    def _make_ready(self, lane: Lane[T], *, first: bool = False) -> None:
         lane.stage = Stage.READY
         try:
             group = self._group_of(lane.head)
         except Exception as error:  # noqa: BLE001 - the boundary: the handler will meet the same bug, and has a retry
             self._on_crash(lane.head, error)
             group = None
-        self._ready.push(lane, group)
+        self._ready.push(lane, group, first=first)
         self._pool.wake()
 
     def _may_start(self) -> bool:
@@ -335,20 +340,23 @@ class Dispatcher(Generic[T, P]):
                 lane.stage = Stage.HELD
                 if self._draining:
                     self._give_up([lane])
+        elif isinstance(verdict, Continue):
+            self._deliver(lane, verdict)
         elif isinstance(verdict, Retry):
             if verdict.fresh:
                 work.attempt, work.started_at = 0, None
             self._park(lane, verdict.delay)
 
-    def _deliver(self, lane: Lane[T], outcome: Done[P]) -> None:
+    def _deliver(self, lane: Lane[T], outcome: Done[P] | Continue[P]) -> None:
         work = lane.head
+        then = self._finish if isinstance(outcome, Done) else self._go_on
         if not outcome.publications:
-            self._finish(lane)
+            then(lane)
             return
         lane.stage = Stage.PUBLISHING
         self._publishing += 1
         acked = self._publish(work.assignment, outcome.publications)
-        acked.add_done_callback(lambda acked: self._published(lane, work, acked))
+        acked.add_done_callback(lambda acked: self._published(lane, work, acked, then))
 
     def _let_go(self, lane: Lane[T], outcome: Done[P]) -> None:
         """Deliver what was held."""
@@ -356,15 +364,27 @@ class Dispatcher(Generic[T, P]):
             self._room.set()
         self._deliver(lane, outcome)
 
-    def _published(self, lane: Lane[T], work: Work[T], acked: asyncio.Future[None]) -> None:
+    def _published(
+        self, lane: Lane[T], work: Work[T], acked: asyncio.Future[None], then: Callable[[Lane[T]], None]
+    ) -> None:
         self._publishing -= 1
         error = asyncio.CancelledError() if acked.cancelled() else acked.exception()
         if error is None:
-            self._finish(lane)
+            then(lane)
         else:
             self._conclude(lane, work, self._crashed(work, error))
         if self._publishing == self._limits.max_unacknowledged - 1:
             self._pool.wake()
+
+    def _go_on(self, lane: Lane[T]) -> None:
+        """Take the next step of the lane's head."""
+        lane.head.attempt, lane.head.started_at = 0, None
+        if lane.head.assignment.closed:
+            self._drop(lane)
+            return
+        self._make_ready(lane)
+        if self._draining:
+            self._give_up([lane])
 
     def _park(self, lane: Lane[T], delay: float) -> None:
         lane.stage = Stage.PARKED
@@ -399,13 +419,19 @@ class Dispatcher(Generic[T, P]):
         if failing.name is not None and (opening := failing.breaker.failed()) is not None:
             failing.adjust()
             self._half_opening[failing] = self._loop.call_later(opening, self._half_open, failing)
+            self._regroup(failing)
         if failing is group and failing.breaker.state is State.OPEN:
-            lane.stage = Stage.READY
-            group.ready.appendleft(lane)
+            self._make_ready(lane, first=True)
             if self._draining:
                 self._give_up([lane])
         else:
             self._park(lane, failing.breaker.patience())
+
+    def _regroup(self, group: Group[T]) -> None:
+        """Have what waits for a backend that stopped answering done by another, if there is one that can."""
+        waiting, group.ready = group.ready, deque()
+        for lane in waiting:
+            self._make_ready(lane)
 
     def _half_open(self, group: Group[T]) -> None:
         del self._half_opening[group]

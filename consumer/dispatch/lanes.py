@@ -164,8 +164,12 @@ class ReadyLanes(Generic[T]):
             self._turns.append(group)
         return group
 
-    def push(self, lane: Lane[T], group_name: str | None) -> None:
-        self.group(group_name).ready.append(lane)
+    def push(self, lane: Lane[T], group_name: str | None, *, first: bool = False) -> None:
+        ready = self.group(group_name).ready
+        if first:
+            ready.appendleft(lane)
+        else:
+            ready.append(lane)
 
     def pop(self) -> tuple[Lane[T], Group[T]] | None:
         """The next lane that may run, counted as running in its group until that is taken back; None without one."""

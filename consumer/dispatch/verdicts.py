@@ -29,6 +29,16 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Continue(Generic[P]):
+    """So far so good: call again, as if for the first time, as soon as every publication was acknowledged.
+
+    For what must be known to last before the next step is taken. Which group it counts against is asked anew.
+    """
+
+    publications: tuple[P, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Outage:
     """What all work of `group` depends on does not answer. The work waits until it does, its attempts uncounted.
 
@@ -38,4 +48,4 @@ class Outage:
     group: str | None = None
 
 
-Verdict = Done[P] | Retry | Outage
+Verdict = Done[P] | Continue[P] | Retry | Outage

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from consumer.catalog.errors import Refused
-from consumer.dispatch import Done, Outage, Retry, RetryPolicy, Verdict, Work
+from consumer.dispatch import Continue, Done, Outage, Retry, RetryPolicy, Verdict, Work
 from consumer.handling import publications
 from consumer.handling.clock import utc_now
 from consumer.handling.errors import Busy, ProvisionerError, Queued, Transient, Unavailable
@@ -46,13 +46,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One outcome to tell: what holds now, and why."""
+    """One outcome to tell: what holds now, and why. `then` is what holds afterwards, if that is not the same."""
 
     state: ReservationState
     outcome: Outcome
     reason: Reason | None
     notify: bool
     timings: Timings | None = None
+    then: ReservationState | None = None
 
 
 class Handler:
@@ -82,14 +83,16 @@ class Handler:
         self._tell = tell
 
     def group_of(self, work: Work[Item]) -> str | None:
-        """The runtime whose concurrency limit this work counts against; None when it will call none."""
+        """The runtime whose concurrency limit this work counts against; None when it will call none, or any."""
         match work.item.content:
             case ReservationEvent() as event:
                 state = self._states.get(work.assignment, event.reservation_id)
-                return self._lifecycle.runtime_for(state, event.resource)
+                return self._lifecycle.placing.runtime_for(work.assignment, state, event.resource)
             case Review(reservation_id=reservation_id):
                 state = self._states.get(work.assignment, reservation_id)
-                return None if state is None else self._lifecycle.runtime_for(state, state.resource)
+                if state is None:
+                    return None
+                return self._lifecycle.placing.runtime_for(work.assignment, state, state.resource)
             case _:
                 return None
 
@@ -146,7 +149,7 @@ class Handler:
         reservation_id, now = wanted.reservation_id, self._now()
         state = self._states.get(work.assignment, reservation_id)
         try:
-            sighting = await self._lifecycle.sighting(reservation_id, home=_home(state)) if wanted.look else None
+            sighting = await self._lifecycle.sighting(reservation_id, state) if wanted.look else None
             if state is None:
                 if sighting is not None and sighting.exists:
                     await self._sweep(reservation_id)
@@ -162,8 +165,8 @@ class Handler:
         context = Context(self._options.instance, publications.as_record(work.item.record, event), event, now)
         return await self._act(work, context, state, decision)
 
-    async def _sweep(self, reservation_id: str, *, spare: str | None = None) -> None:
-        if await self._lifecycle.sweep(reservation_id, spare=spare):
+    async def _sweep(self, reservation_id: str, state: ReservationState | None = None) -> None:
+        if await self._lifecycle.sweep(reservation_id, state):
             log.warning("left_over_removed", reservation=reservation_id)
 
     async def _act(
@@ -183,6 +186,9 @@ class Handler:
         told: list[Told] = []
         letters: tuple[Publication, ...] = ()
         try:
+            if (placed := await self._placed(work, decision, remembered)) is not None:
+                self._states.put(work.assignment, placed)
+                return Continue((publications.state(context, placed),))
             with telling(self._tell, work, context, decision.state, self._now) as report:
                 await self._carry_out(work, decision, remembered, told, report)
         except Interrupted:
@@ -204,8 +210,20 @@ class Handler:
                 if not await self._clean_up(decision):
                     failed = replace(failed, state=self._lifecycle.owing(failed.state, decision.state))
             told.append(failed)
-        final = told[-1].state if told else decision.state
-        return self._conclude(work, context, remembered, final, told, letters)
+        final = told[-1].then or told[-1].state if told else decision.state
+        done = self._conclude(work, context, remembered, final, told, letters)
+        # What has moved into a pool is placed there next, as any start is.
+        return Continue(done.publications) if decision.action is Action.MOVE and final.phase is Phase.PENDING else done
+
+    async def _placed(
+        self, work: Work[Item], decision: Decision, remembered: ReservationState | None
+    ) -> ReservationState | None:
+        """What is to be known for good before anything is made: in a pool, on which engine that will be."""
+        if decision.action is not Action.PROVISION:
+            return None
+        async with interruptible(work):
+            at = asyncio.get_running_loop().time()
+            return await self._lifecycle.placing.place(work.assignment, decision.state, remembered, at=at)
 
     async def _carry_out(
         self,
@@ -225,7 +243,7 @@ class Handler:
                     decision = decision.with_nothing_found()
                 told.append(Told(decision.state, decision.outcome, decision.reason, decision.notify))
             case Action.SWEEP:
-                await self._sweep(decision.state.reservation_id, spare=_home(decision.state))
+                await self._sweep(decision.state.reservation_id, remembered)
             case Action.PROVISION:
                 async with interruptible(work):
                     state = await self._lifecycle.provision(decision.state, remembered, watch, report, elapsed=elapsed)
@@ -241,6 +259,12 @@ class Handler:
                 gone = {"access": None, "environment": None, "notes": (), "life": decision.state.life}
                 left = previous.model_copy(update=gone)
                 moved = Reason(code="moved", message=REASONS["moved"])
+                if self._lifecycle.placing.is_pool(decision.state.resource):
+                    ahead = decision.state.model_copy(update={"phase": Phase.PENDING, **gone})
+                    told.append(
+                        Told(left, Outcome.RELEASED, moved, previous.user.id != decision.state.user.id, then=ahead)
+                    )
+                    return
                 told.append(Told(left, Outcome.RELEASED, moved, previous.user.id != decision.state.user.id))
                 async with interruptible(work):
                     state = await self._lifecycle.provision(decision.state, None, watch, report, elapsed=elapsed)
@@ -326,7 +350,7 @@ class Handler:
         if decision.action is Action.RELEASE:
             return True
         try:
-            await self._lifecycle.release(decision.state.model_copy(update={"runtime": None}))
+            await self._lifecycle.release(decision.state, everywhere=True)
         except ProvisionerError as error:
             log.warning("cleanup_failed", reservation=decision.state.reservation_id, code=error.code, why=error.message)
             return False
@@ -374,11 +398,21 @@ def _failed(decision: Decision, remembered: ReservationState | None, code: str, 
     reason = Reason(code=code, message=message)
     if decision.outcome is Outcome.EXPIRED and decision.previous is not None:
         # It stays expired, so that it is told once: what is left is swept away as soon as that works.
-        owed = {"reason": reason, "environment": decision.previous.environment}
+        owed = {"reason": reason, "environment": decision.previous.environment, "placed": decision.previous.placed}
         return Told(decision.state.model_copy(update=owed), Outcome.FAILED, reason, notify=False)
     if decision.action is Action.RELEASE and decision.previous is not None:
         return Told(_still_owed(decision.state, decision.previous, reason), Outcome.FAILED, reason, notify=False)
-    fields = ("access", "environment", "runtime", "template", "image", "image_digest", "cpu_millis", "memory_bytes")
+    fields = (
+        "access",
+        "environment",
+        "runtime",
+        "placed",
+        "template",
+        "image",
+        "image_digest",
+        "cpu_millis",
+        "memory_bytes",
+    )
     nothing = dict.fromkeys(fields) | {"notes": ()}
     state = decision.state.model_copy(update={"phase": Phase.FAILED, "reason": reason, **nothing})
     if decision.action is Action.PROVISION and remembered is not None and remembered.phase is Phase.ACTIVE:
@@ -393,7 +427,8 @@ def _still_owed(state: ReservationState, previous: ReservationState, reason: Rea
     """
     if state.phase is not Phase.RELEASED:
         return previous
-    return state.model_copy(update={"reason": reason, "environment": previous.environment})
+    owed = {"environment": previous.environment, "placed": previous.placed}
+    return state.model_copy(update={"reason": reason, **owed})
 
 
 def _failed_alike(remembered: ReservationState | None, state: ReservationState) -> bool:
@@ -406,11 +441,6 @@ def _failed_alike(remembered: ReservationState | None, state: ReservationState) 
         and state.reason is not None
         and remembered.reason.code == state.reason.code
     )
-
-
-def _home(state: ReservationState | None) -> str | None:
-    """The runtime on which the reservation's environment belongs, if it has one that was announced."""
-    return state.runtime if state is not None and state.phase is Phase.ACTIVE else None
 
 
 def _elapsed(work: Work[Item]) -> float:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,9 +15,12 @@ from consumer.catalog.identity import reservation_key
 from consumer.catalog.quotas import Holding, Usage
 from consumer.catalog.templates import Catalog
 from consumer.handling.clock import utc_now
-from consumer.handling.errors import Busy, Permanent, ProvisionerError, Queued, Transient, Unavailable
+from consumer.handling.errors import Busy, Permanent, ProvisionerError, Queued, Transient
+from consumer.handling.placing import Placing
 from consumer.handling.ports import Environment, Progress, Provisioner, Report, Status
 from consumer.handling.quotas import Ledger
+from consumer.handling.runtimes import REASONS as LOOKING
+from consumer.handling.runtimes import Look, Runtimes, at_most, naming
 from consumer.handling.stopwatch import Stopwatch
 from consumer.reservations import Sighting
 from schemas.events import Resource
@@ -27,10 +30,8 @@ log = structlog.get_logger("moorage.lifecycle")
 
 REASONS = {
     "start_timeout": "The environment did not come up in the time that was left for it.",
-    "release_timeout": "The runtime did not remove the environment in time.",
-    "look_timeout": "The runtime did not say in time what it runs.",
     "resource_busy": "The resource is still in use by the reservation before; its environment was not gone in time.",
-    "runtime_not_configured": "The environment needs a runtime that this installation does not run.",
+    **LOOKING,
 }
 
 
@@ -38,7 +39,7 @@ class Lifecycle:
     """Provisions and releases through the runtimes at hand; raises `Refused` and `ProvisionerError`s.
 
     What is provisioned is claimed in `ledger`, until its caller has settled what came of it. Without a ledger, nothing
-    but what is being made counts for quotas.
+    but what is being made counts for quotas. `is_shut` says of a runtime that its circuit breaker is open.
     """
 
     def __init__(
@@ -51,27 +52,22 @@ class Lifecycle:
         release_timeout: float,
         exclusive_wait: float = 600.0,
         ledger: Ledger | None = None,
+        is_shut: Callable[[str], bool] = lambda runtime: False,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._catalog = catalog
-        self._provisioners = provisioners
+        self._runtimes = Runtimes(provisioners, patience=release_timeout)
         self._instance = instance
         self._start_timeout = start_timeout
         self._release_timeout = release_timeout
         self._exclusive_wait = exclusive_wait
-        self.ledger = ledger if ledger is not None else Ledger(catalog.quotas)
+        self.ledger = ledger if ledger is not None else Ledger(catalog.quotas, is_shut=is_shut)
+        self.placing = Placing(catalog, self._runtimes, self.ledger, instance=instance, is_shut=is_shut)
         self._claimed: set[str] = set()
         """Exclusive resources on which an environment is being made."""
 
         self._removing: Counter[str] = Counter()
         self._now = now
-
-    def runtime_for(self, state: ReservationState | None, resource: Resource) -> str | None:
-        """The runtime that work on this reservation will need, as far as can be told beforehand."""
-        if state is not None and state.runtime is not None:
-            return state.runtime
-        template = self._catalog.template_for(resource)
-        return template.runtime if template is not None else None
 
     async def provision(
         self,
@@ -84,6 +80,8 @@ class Lifecycle:
     ) -> ReservationState:
         """`wanted` with its environment running, its access filled in, and notes on what is not as asked for.
 
+        In a pool, it has been placed before.
+
         One that is remembered as running and still does stays as it is, whatever templates say by now. `elapsed` is
         how many seconds of the start timeout earlier attempts have used; `watch` times what is made, and `report` hears
         of each step.
@@ -93,17 +91,19 @@ class Lifecycle:
             kept = {name: getattr(remembered, name) for name in fields}
             return _with_environment(wanted.model_copy(update=kept), running)
         spec = _pinned(self._catalog.resolve(wanted), remembered)
-        provisioner = self._runtime(spec.runtime)
+        runtime = self.placing.target(spec, remembered)
+        provisioner = self._runtimes.named(runtime)
         start_timeout = self._start_timeout if spec.start_timeout is None else spec.start_timeout
         budget = min(start_timeout - elapsed, (wanted.end - self._now()).total_seconds())
-        with _naming(provisioner):
-            async with _at_most(budget, Permanent("start_timeout", REASONS["start_timeout"])):
+        with naming(provisioner):
+            async with at_most(budget, Permanent("start_timeout", REASONS["start_timeout"])):
                 await self._claim(provisioner, spec, remembered)
-                async with self._alone(provisioner, spec, wanted.resource):
+                async with self._alone(spec, wanted.resource):
                     watch.begin()
                     environment = await self._made(provisioner, spec, remembered, _reporter(spec, watch, report))
         made = {
-            "runtime": spec.runtime,
+            "runtime": runtime,
+            "placed": None,
             "template": spec.template,
             "image": environment.image or spec.image,
             "image_digest": environment.image_digest,
@@ -130,26 +130,26 @@ class Lifecycle:
             spec = self._catalog.resolve(wanted)
         except Refused:
             spec = None
-        if spec is not None and spec.runtime == previous.runtime:
-            found = await self._find(spec.runtime, spec.key)
+        if spec is not None and previous.runtime in spec.runtimes:
+            found = await self._runtimes.find(previous.runtime, spec.key)
             if found is not None and found.spec_hash == spec.spec_hash:
                 self.ledger.vacate(previous.reservation_id)
                 return
         await self.release(previous)
         self.ledger.vacate(previous.reservation_id)
 
-    async def release(self, state: ReservationState) -> bool:
+    async def release(self, state: ReservationState, *, everywhere: bool = False) -> bool:
         """Make sure that nothing of the reservation is left; True when there was something.
 
         Without a remembered runtime every one is asked: END may come for what another life of Moorage provisioned. So
         it is for a pending one, whose runtime is that of a former environment: what was begun since may be on another.
         """
         key = reservation_key(self._instance, state.reservation_id)
-        asked = tuple(self._provisioners.values())
-        known = state.runtime is not None and state.phase is not Phase.PENDING
-        if state.runtime and known and (state.environment or state.runtime in self._provisioners):
-            asked = (self._runtime(state.runtime),)
-        return await self._remove_from(asked, key)
+        runtime = None if everywhere or state.phase is Phase.PENDING else state.runtime
+        if runtime and (state.environment or runtime in self._runtimes):
+            self._runtimes.named(runtime)
+            return await self._remove_from(self._runtimes.keys() & {runtime, state.placed}, key)
+        return await self._remove_everywhere(key, state)
 
     def owing(self, state: ReservationState, wanted: ReservationState) -> ReservationState:
         """`state`, with the environment that was to be made for `wanted` and may still be there, on whatever runtime.
@@ -160,29 +160,37 @@ class Lifecycle:
             name = self._catalog.resolve(wanted).name
         except Refused:  # it never came to making it, and what is still there is that of before
             name = reservation_key(self._instance, wanted.reservation_id)
-        return state.model_copy(update={"environment": name})
+        return state.model_copy(update={"environment": name, "placed": wanted.placed})
 
-    async def sweep(self, reservation_id: str, *, spare: str | None = None) -> bool:
-        """Remove whatever there is of a reservation, on every runtime but `spare`; True when there was something."""
-        key = reservation_key(self._instance, reservation_id)
-        swept = tuple(each for runtime, each in self._provisioners.items() if runtime != spare)
-        return await self._remove_from(swept, key)
+    async def sweep(self, reservation_id: str, state: ReservationState | None = None) -> bool:
+        """Remove whatever there is of a reservation, but where it runs; True when there was something."""
+        return await self._remove_everywhere(reservation_key(self._instance, reservation_id), state, spare=_home(state))
 
-    async def _remove_from(self, asked: Sequence[Provisioner], key: str) -> bool:
-        async with _at_most(self._release_timeout, Transient("release_timeout", REASONS["release_timeout"])):
+    async def _remove_everywhere(self, key: str, state: ReservationState | None, *, spare: str | None = None) -> bool:
+        sure = self.placing.must_answer(state)
+        seen = await self.placing.seen(self._runtimes.keys() - {*sure, spare}, key)
+        return await self._remove_from({*sure, *seen} - {spare}, key)
+
+    async def _remove_from(self, asked: Collection[str], key: str) -> bool:
+        async with at_most(self._release_timeout, Transient("release_timeout", REASONS["release_timeout"])):
             # All at once: one in trouble must not keep the others from removing what they have.
-            removed = await asyncio.gather(*(self._remove(each, key) for each in asked), return_exceptions=True)
+            removing = (self._remove(self._runtimes[name], key) for name in sorted(asked))
+            removed = await asyncio.gather(*removing, return_exceptions=True)
         for outcome in removed:
             if isinstance(outcome, BaseException):
                 raise outcome
         return any(removed)
 
-    async def sighting(self, reservation_id: str, *, home: str | None = None) -> Sighting:
-        """What there is of a reservation, on any runtime. `home` is where its environment is remembered to run."""
-        key = reservation_key(self._instance, reservation_id)
-        async with self._looking():
-            found = {runtime: await _find(each, key) for runtime, each in self._provisioners.items()}
-        there = {runtime: each for runtime, each in found.items() if each is not None}
+    async def sighting(self, reservation_id: str, state: ReservationState | None = None) -> Sighting:
+        """What there is of a reservation of which `state` is remembered, on any runtime that answers.
+
+        Raises the error of one that does not, where nothing can be said without it.
+        """
+        key, home = reservation_key(self._instance, reservation_id), _home(state)
+        there, silent = await self._runtimes.search(self._runtimes, key)
+        needed = [home] if home is not None else self.placing.must_answer(state) if not there else []
+        for error in (silent[name] for name in needed if name in silent):
+            raise error
         strays = home is not None and bool(there.keys() - {home})
         ours = [each for runtime, each in there.items() if home in (None, runtime)]
         runs = any(each.status in (Status.RUNNING, Status.STARTING) for each in ours)
@@ -191,14 +199,9 @@ class Lifecycle:
             return Sighting(exists=bool(there), runs=runs, strays=strays)
         return Sighting(True, False, exit_code=ending.exit_code, out_of_memory=ending.out_of_memory, strays=strays)
 
-    async def everything(self) -> AsyncIterator[Environment]:
-        """All environments of this instance, runtime by runtime; one that does not answer ends it."""
-        for provisioner in self._provisioners.values():
-            async with self._looking():
-                with _naming(provisioner):
-                    found = await provisioner.list()
-            for environment in found:
-                yield environment
+    async def everything(self, *, patience: float | None = None) -> Look:
+        """All environments of this instance, and which runtimes did not say within so many seconds."""
+        return await self._runtimes.everything(patience=patience)
 
     def removes(self, reservation_id: str) -> bool:
         """Whether something of the reservation is being removed at this moment."""
@@ -211,12 +214,10 @@ class Lifecycle:
 
     async def on_resource(self, resource_id: str) -> list[Environment]:
         """The environments that run on a resource, over all runtimes."""
-        found: list[Environment] = []
-        async with self._looking():
-            for provisioner in self._provisioners.values():
-                with _naming(provisioner):
-                    found += [each for each in await provisioner.list() if each.resource_id == resource_id]
-        return found
+        look = await self.everything()
+        for error in look.silent.values():
+            raise error
+        return [each for each in look.environments if each.resource_id == resource_id]
 
     async def _claim(
         self, provisioner: Provisioner, spec: EnvironmentSpec, remembered: ReservationState | None
@@ -226,7 +227,8 @@ class Lifecycle:
         What is there already was let in before, by a member that crashed before it could say so.
         """
         usage = Usage(1, spec.limits.cpu_millis or 0, spec.limits.memory_bytes or 0)
-        wanted, loop = Holding(spec.user.id, spec.template, usage), asyncio.get_running_loop()
+        wanted = Holding(spec.user.id, spec.template, usage, (provisioner.runtime,))
+        loop = asyncio.get_running_loop()
         try:
             self.ledger.claim(spec.reservation_id, wanted, at=loop.time())
         except (Refused, Queued) as error:
@@ -238,7 +240,7 @@ class Lifecycle:
             self.ledger.claim(spec.reservation_id, wanted, at=loop.time(), exists=True)
 
     @asynccontextmanager
-    async def _alone(self, provisioner: Provisioner, spec: EnvironmentSpec, resource: Resource) -> AsyncIterator[None]:
+    async def _alone(self, spec: EnvironmentSpec, resource: Resource) -> AsyncIterator[None]:
         """While nobody else has the resource, where its template wants that. Raises `Busy` otherwise."""
         template = self._catalog.template_for(resource)
         if template is None or not template.exclusive:
@@ -249,8 +251,10 @@ class Lifecycle:
             raise busy
         self._claimed.add(resource.id)
         try:
-            if any(each.resource_id == resource.id and each.key != spec.key for each in await provisioner.list()):
-                raise busy
+            for name in spec.runtimes:
+                there = await self._runtimes.list(name)
+                if any(each.resource_id == resource.id and each.key != spec.key for each in there):
+                    raise busy
             yield
         finally:
             self._claimed.remove(resource.id)
@@ -260,6 +264,7 @@ class Lifecycle:
     ) -> Environment:
         if (kept := await self._make_way(provisioner, spec, remembered)) is not None:
             return kept
+        self.placing.touch(spec.reservation_id)
         return await provisioner.ensure(spec, report)
 
     async def _make_way(
@@ -270,8 +275,10 @@ class Lifecycle:
         A failed reservation's leftovers were never announced. Other environments that run may have been, just before
         a crash or the loss of the state: same resource and same user keep them, though templates have changed.
         """
-        if remembered is not None and remembered.environment and remembered.runtime != spec.runtime:
-            await self.release(remembered)
+        if remembered is not None:
+            elsewhere = remembered.environment and remembered.runtime != provisioner.runtime
+            if elsewhere or remembered.placed not in (None, provisioner.runtime):
+                await self.release(remembered)
         found = await provisioner.find(spec.key)
         if found is None or found.spec_hash == spec.spec_hash:
             return None
@@ -285,30 +292,18 @@ class Lifecycle:
         """The environment that users were told of, if it still runs."""
         if state.phase is not Phase.ACTIVE or not state.runtime:
             return None
-        found = await self._find(state.runtime, reservation_key(self._instance, state.reservation_id))
+        found = await self._runtimes.find(state.runtime, reservation_key(self._instance, state.reservation_id))
         return found if found is not None and found.status is Status.RUNNING else None
 
     async def _remove(self, provisioner: Provisioner, key: str, *, keep: bool = False) -> bool:
         self._removing[key] += 1
         try:
-            with _naming(provisioner):
+            with naming(provisioner):
                 return await provisioner.remove(key, keep=keep)
         finally:
             self._removing[key] -= 1
             if not self._removing[key]:
                 del self._removing[key]
-
-    async def _find(self, runtime: str, key: str) -> Environment | None:
-        async with self._looking():
-            return await _find(self._runtime(runtime), key)
-
-    def _looking(self) -> AbstractAsyncContextManager[None]:
-        return _at_most(self._release_timeout, Transient("look_timeout", REASONS["look_timeout"]))
-
-    def _runtime(self, name: str) -> Provisioner:
-        if (provisioner := self._provisioners.get(name)) is None:
-            raise Permanent("runtime_not_configured", REASONS["runtime_not_configured"])
-        return provisioner
 
 
 def _reporter(spec: EnvironmentSpec, watch: Stopwatch, report: Report) -> Report:
@@ -354,27 +349,6 @@ def _serves(environment: Environment, spec: EnvironmentSpec) -> bool:
     return environment.resource_id == spec.resource.id and environment.user in (spec.user.id, spec.user.name)
 
 
-async def _find(provisioner: Provisioner, key: str) -> Environment | None:
-    with _naming(provisioner):
-        return await provisioner.find(key)
-
-
-@contextmanager
-def _naming(provisioner: Provisioner) -> Iterator[None]:
-    """Say which runtime it was that does not answer."""
-    try:
-        yield
-    except Unavailable as error:
-        error.runtime = error.runtime or provisioner.runtime
-        raise
-
-
-@asynccontextmanager
-async def _at_most(seconds: float, otherwise: ProvisionerError) -> AsyncIterator[None]:
-    if seconds <= 0:
-        raise otherwise
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise otherwise from error
+def _home(state: ReservationState | None) -> str | None:
+    """The runtime on which the reservation's environment belongs, if it has one that was announced."""
+    return state.runtime if state is not None and state.phase is Phase.ACTIVE else None

@@ -42,7 +42,7 @@ class Preparation:
         self._catalog = catalog
         self._provisioners = provisioners
         self._now = now
-        self._wanted: asyncio.Queue[EnvironmentSpec] = asyncio.Queue(_KNOWN_AT_MOST)
+        self._wanted: asyncio.Queue[tuple[str, EnvironmentSpec]] = asyncio.Queue(_KNOWN_AT_MOST)
         self._lately: dict[_What, float] = {}
         """Until when each is not asked for again, oldest first."""
 
@@ -57,10 +57,11 @@ class Preparation:
             return  # its start will say so
         now = asyncio.get_running_loop().time()
         self._lately = {what: until for what, until in self._lately.items() if until > now}
-        if _what(spec) in self._lately or len(self._lately) >= _KNOWN_AT_MOST or self._wanted.full():
-            return
-        self._lately[_what(spec)] = now + _AGAIN
-        self._wanted.put_nowait(spec)
+        for runtime in spec.runtimes:  # which engine of a pool it will be is not known yet
+            what = runtime, spec.image
+            if what not in self._lately and len(self._lately) < _KNOWN_AT_MOST and not self._wanted.full():
+                self._lately[what] = now + _AGAIN
+                self._wanted.put_nowait((runtime, spec))
 
     async def run(self) -> None:
         """Prepare what is expected, until cancelled."""
@@ -70,25 +71,21 @@ class Preparation:
 
     async def _work(self) -> None:
         while True:
-            spec = await self._wanted.get()
+            runtime, spec = await self._wanted.get()
             try:
                 async with asyncio.timeout(_TAKES_AT_MOST):
-                    await self._provisioners[spec.runtime].prepare(spec, _ignore)
-                log.info("image_prepared", runtime=spec.runtime, image=spec.image)
+                    await self._provisioners[runtime].prepare(spec, _ignore)
+                log.info("image_prepared", runtime=runtime, image=spec.image)
             except ProvisionerError as error:
-                self._failed(spec, error.code, error.message)
+                self._failed(runtime, spec, error.code, error.message)
             except TimeoutError:
-                self._failed(spec, "start_timeout", "It takes too long.")
+                self._failed(runtime, spec, "start_timeout", "It takes too long.")
             except Exception:
-                log.exception("preparation_failed", runtime=spec.runtime, image=spec.image)
+                log.exception("preparation_failed", runtime=runtime, image=spec.image)
 
-    def _failed(self, spec: EnvironmentSpec, code: str, why: str) -> None:
-        self._lately.pop(_what(spec), None)  # whoever is expected next is worth another try
-        log.warning("image_not_prepared", runtime=spec.runtime, image=spec.image, code=code, why=why)
-
-
-def _what(spec: EnvironmentSpec) -> _What:
-    return spec.runtime, spec.image
+    def _failed(self, runtime: str, spec: EnvironmentSpec, code: str, why: str) -> None:
+        self._lately.pop((runtime, spec.image), None)  # whoever is expected next is worth another try
+        log.warning("image_not_prepared", runtime=runtime, image=spec.image, code=code, why=why)
 
 
 def _ignore(_: Progress) -> None:

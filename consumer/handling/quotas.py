@@ -9,13 +9,16 @@ there first:
 
 There is no await between looking and claiming, so one member never overshoots. Several know of each other's
 environments what the last look at the runtimes has shown.
+
+What engines of a pool hold is counted in the same way, and the least used one is the next.
 """
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from consumer.catalog.errors import Refused
-from consumer.catalog.quotas import Account, Bound, Holding, QuotaRules, Usage, refusal
+from consumer.catalog.quotas import Account, Holding, QuotaRules, Usage, full, refusal
 from consumer.handling.errors import Queued
 from consumer.handling.ports import Environment
 from consumer.handling.tally import Tally
@@ -35,10 +38,11 @@ class _Counted(NamedTuple):
 
 
 class Ledger:
-    """Counts nothing where nothing is bounded."""
+    """Counts nothing where nothing is bounded. `is_shut` tells of a runtime that it does not answer just now."""
 
-    def __init__(self, rules: QuotaRules) -> None:
+    def __init__(self, rules: QuotaRules, *, is_shut: Callable[[str], bool] = lambda runtime: False) -> None:
         self._rules = rules
+        self._is_shut = is_shut
         self.bounded = bool(rules)
         self._claims: dict[str, _Counted] = {}
         self._states: dict[str, _Counted] = {}
@@ -70,8 +74,9 @@ class Ledger:
         counted = None
         if _holds(index):
             usage = Usage(1, index.cpu_millis, index.memory_bytes)
-            holding = Holding(index.user_id, index.template, usage)
-            counted = _Counted(holding, partition, owed=index.phase is not Phase.ACTIVE)
+            holding = Holding(index.user_id, index.template, usage, _where(index))
+            owed = index.phase is not Phase.ACTIVE and index.placed is None
+            counted = _Counted(holding, partition, owed=owed)
         self._set(self._states, reservation_id, counted)
         self._set(self._seen, reservation_id, None)
 
@@ -91,8 +96,8 @@ class Ledger:
         """Somebody begins to look at what runs."""
         self._changed = set() if self.bounded else None
 
-    def observe(self, environments: Iterable[Environment]) -> None:
-        """Count all that was seen since `begin_look`, and nothing that was seen before.
+    def observe(self, environments: Iterable[Environment], silent: Collection[str] = ()) -> None:
+        """Count all that was seen since `begin_look`, and nothing that was seen before, but on `silent` runtimes.
 
         What had ended and could not be removed counts no more once it is gone.
         """
@@ -100,11 +105,13 @@ class Ledger:
             return
         changed, self._changed = self._changed or set(), None
         seen = {each.reservation_id: each for each in environments}
-        for name in [name for name, each in self._states.items() if each.owed and name not in seen]:
+        gone = [name for name, each in self._states.items() if each.owed and name not in seen]
+        for name in [name for name in gone if not _is_hidden(self._states[name].holding, silent)]:
             self._set(self._states, name, None)
         others = {name for name in seen if name not in self._states and name not in changed}
         for name in self._seen.keys() - others - changed:
-            self._set(self._seen, name, None)
+            if not _is_hidden(self._seen[name].holding, silent):
+                self._set(self._seen, name, None)
         for name in others:
             self._set(self._seen, name, _Counted(_holding_of(seen[name])))
 
@@ -128,13 +135,24 @@ class Ledger:
         if not exists and not self._has(reservation_id, wanted):
             if (complaint := self._rules.too_large(wanted)) is not None:
                 raise refusal(complaint)
-            complaint = self._complaint(reservation_id, wanted)
-            if complaint is None and self._is_next_to_others(reservation_id, wanted, at):
-                complaint = _AHEAD
-            if complaint is not None:
-                raise self._wait(reservation_id, wanted, refusal(complaint), at)
+            lacking = self._lacking(reservation_id, wanted)
+            if lacking:
+                raise self._wait(reservation_id, wanted, lacking[0][1], at)
+            if self._is_next_to_others(reservation_id, wanted, at):
+                raise self._wait(reservation_id, wanted, refusal(_AHEAD), at)
         self._waiting.leave(reservation_id)
         self._set(self._claims, reservation_id, _Counted(wanted))
+
+    def claim_one(self, reservation_id: str, wanted: Holding, *, at: float, exists: bool = False) -> str:
+        """As `claim`, on the one of the runtimes of `wanted` that is used least, which is returned.
+
+        Of several that are, each reservation has its own favourite: so members that do not know of each other's starts
+        choose differently for different ones, and the same for the same.
+        """
+        self.claim(reservation_id, wanted, at=at, exists=exists)
+        chosen = min(self._answering(wanted.runtimes), key=lambda name: (self._load(name), _rank(reservation_id, name)))
+        self._set(self._claims, reservation_id, _Counted(wanted._replace(runtimes=(chosen,))))
+        return chosen
 
     def waits(self, reservation_id: str) -> bool:
         """Whether it stands in the queue already."""
@@ -159,14 +177,19 @@ class Ledger:
             has is not None
             and (has.user, has.template) == (wanted.user, wanted.template)
             and wanted.usage.within(has.usage)
+            and self._is_there(has, wanted)
         )
 
-    def _complaint(self, reservation_id: str, wanted: Holding) -> str | None:
-        lacking = self._lacking(reservation_id, wanted)
-        return lacking[0][1] if lacking else None
+    def _is_there(self, has: Holding, wanted: Holding) -> bool:
+        """Whether it needs no room on any engine that it does not have already."""
+        if not self._rules.capacities.keys() & {*wanted.runtimes}:
+            return True
+        return len(wanted.runtimes) == 1 and has.runtimes in ((), wanted.runtimes)
 
-    def _lacking(self, reservation_id: str, wanted: Holding, beside: Holding | None = None) -> list[tuple[Bound, str]]:
-        """The quotas that have no room for it, and what they say; `beside` counts as well."""
+    def _lacking(
+        self, reservation_id: str, wanted: Holding, beside: Holding | None = None
+    ) -> list[tuple[Account, Refused]]:
+        """What has no room for it, quotas first, and what they say; `beside` counts as well."""
         has = self._counted(reservation_id)
         mine = has.accounts if has is not None else ()
         others = beside.accounts if beside is not None else ()
@@ -178,8 +201,34 @@ class Ledger:
             if beside is not None and bound.account in others:
                 used = used.plus(beside.usage)
             if (complaint := bound.complaint(used, wanted.usage)) is not None:
-                lacking.append((bound, complaint))
+                lacking.append((bound.account, refusal(complaint)))
+        if not self._hold(wanted.runtimes, has, beside):
+            lacking.append((Account(None, None), full()))
         return lacking
+
+    def _hold(self, runtimes: Collection[str], has: Holding | None, beside: Holding | None) -> bool:
+        """Whether one of these has room, not counting what it `has`, and counting `beside` where that may go too."""
+        capacities = self._rules.capacities
+        if not runtimes or not capacities.keys() >= {*runtimes}:
+            return True
+        free = 0
+        for name in self._answering(runtimes):
+            mine = has is not None and has.runtimes == (name,)
+            free += max(0, capacities[name] - self._used_on(name) + mine)
+        if beside is not None and {*beside.runtimes} & {*runtimes}:
+            free -= 1
+        return free > 0
+
+    def _answering(self, runtimes: Collection[str]) -> Collection[str]:
+        """Those that are not shut; all of them, if none answers: then it is waited for there."""
+        return [name for name in runtimes if not self._is_shut(name)] or runtimes
+
+    def _used_on(self, runtime: str) -> int:
+        return self._tally.used(Account(None, None, runtime)).environments
+
+    def _load(self, runtime: str) -> float:
+        """What of its capacity is in use."""
+        return self._used_on(runtime) / self._rules.capacities[runtime]
 
     def _is_next_to_others(self, reservation_id: str, wanted: Holding, at: float) -> bool:
         """Whether somebody came before it, to whom it must not do harm.
@@ -193,7 +242,7 @@ class Ledger:
             if not lacking:
                 if self._lacking(name, theirs, beside=wanted):
                     return True
-            elif any(each.account.user is not None and each.account in wanted.accounts for each, _ in lacking):
+            elif any(each.user is not None and each in wanted.accounts for each, _ in lacking):
                 return True
         return False
 
@@ -225,9 +274,26 @@ class Ledger:
 
 def _holds(index: StateIndex) -> bool:
     """Whether a reservation in this state has an environment, or may have."""
-    return index.phase is Phase.ACTIVE or index.environment
+    return index.phase is Phase.ACTIVE or index.environment or index.placed is not None
+
+
+def _where(index: StateIndex) -> tuple[str, ...]:
+    """Its runtime; none where that is not known."""
+    runtime = index.placed or index.runtime
+    return (runtime,) if runtime else ()
+
+
+def _is_hidden(holding: Holding, silent: Collection[str]) -> bool:
+    """Whether it may be on one of these runtimes, which did not say."""
+    return bool(silent) and (not holding.runtimes or any(name in silent for name in holding.runtimes))
+
+
+def _rank(reservation_id: str, runtime: str) -> bytes:
+    """The order in which a reservation prefers runtimes (rendezvous hashing): another one for each reservation."""
+    return hashlib.sha256(f"{reservation_id}\xff{runtime}".encode()).digest()
 
 
 def _holding_of(environment: Environment) -> Holding:
     usage = Usage(1, environment.cpu_millis or 0, environment.memory_bytes or 0)
-    return Holding(environment.user_id or environment.user or "", environment.template, usage)
+    user = environment.user_id or environment.user or ""
+    return Holding(user, environment.template, usage, (environment.runtime,))

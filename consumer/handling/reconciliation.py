@@ -11,12 +11,13 @@ import structlog
 
 from consumer.dispatch import Assignment
 from consumer.handling.agenda import Agenda
-from consumer.handling.errors import ProvisionerError
 from consumer.handling.lifecycle import Lifecycle
 from consumer.handling.ports import Environment, Provisioner, Status
 from consumer.handling.quotas import Ledger
+from consumer.handling.runtimes import Look
 from consumer.handling.sealed import Sealed
 from schemas.state import Phase
+from schemas.state_index import StateIndex
 
 log = structlog.get_logger("moorage.reconciliation")
 
@@ -64,10 +65,7 @@ class Reconciliation:
         """Compare every `interval` seconds, until cancelled; `review` is called for what differs for too long."""
         while True:
             await asyncio.sleep(self._interval)
-            try:
-                await self.compare(review)
-            except ProvisionerError as error:
-                log.warning("not_reconciled", code=error.code, why=error.message, again_in=self._interval)
+            await self.compare(review)
 
     async def watch(self, provisioner: Provisioner, review: Callable[[Assignment, str], bool]) -> None:
         """Have `review` called soon for what a runtime says has ended, until cancelled; Moorage's own doing aside.
@@ -103,30 +101,28 @@ class Reconciliation:
         """Count what runs already, before anything is started that may be too much. Gives up after some seconds."""
         if not self._ledger.bounded:
             return
-        try:
-            async with asyncio.timeout(_AHEAD):
-                await self._look()
-        except (ProvisionerError, TimeoutError) as error:
-            log.warning("not_counted", why=str(error) or "it takes too long", again_in=self._interval)
+        await self._look(patience=_AHEAD)
 
-    async def _look(self) -> list[Environment]:
+    async def _look(self, *, patience: float | None = None) -> Look:
         """All environments of this instance. Those that are not remembered here count for quotas all the same."""
         self._ledger.begin_look()
-        environments = [environment async for environment in self._lifecycle.everything()]
-        self._ledger.observe(environments)
-        return environments
+        look = await self._lifecycle.everything(patience=patience)
+        for name, error in look.silent.items():
+            log.warning("not_reconciled", runtime=name, code=error.code, why=error.message, again_in=self._interval)
+        self._ledger.observe(look.environments, look.silent.keys())
+        return look
 
     async def compare(self, review: Callable[[Assignment, str], bool]) -> None:
-        """Raises the `ProvisionerError` of a runtime that does not answer: then nothing can be said of anything."""
-        environments = await self._look()
-        now, differing = self._now(), dict(self._unwanted(environments))
-        differing |= await self._gone(environments)
+        """Once. Nothing is said of what may be on a runtime that does not answer."""
+        look = await self._look()
+        now, differing = self._now(), dict(self._unwanted(look.environments))
+        differing |= await self._gone(look)
         self._since = {name: self._since.get(name, now) for name in differing}
         lasting = [name for name, since in self._since.items() if now - since >= self._delay]
         for reservation_id in lasting:
             if review(differing[reservation_id], reservation_id):
                 del self._since[reservation_id]
-        log.debug("reconciled", environments=len(environments), differences=len(differing), reviewed=len(lasting))
+        log.debug("reconciled", environments=len(look.environments), differences=len(differing), reviewed=len(lasting))
 
     def _unwanted(self, environments: Iterable[Environment]) -> Iterator[tuple[str, Assignment]]:
         """The reservations that have an environment and should not, and who is to look at them."""
@@ -134,29 +130,34 @@ class Reconciliation:
             index = self._agenda.states.index(environment.reservation_id)
             keeper = self._keeper_of(environment) if index is None else self._owner_of(environment.reservation_id)
             if keeper is not None and (
-                index is None or index.phase is not Phase.ACTIVE or self._strayed(keeper, environment)
+                index is None or index.phase is not Phase.ACTIVE or self._strayed(keeper, environment, index)
             ):
                 yield environment.reservation_id, keeper
 
-    def _strayed(self, keeper: Assignment, environment: Environment) -> bool:
+    def _strayed(self, keeper: Assignment, environment: Environment, index: StateIndex) -> bool:
         """Whether it is on another runtime than its reservation's own environment."""
-        try:
+        if index.runtime is not None:
+            return index.runtime != environment.runtime
+        try:  # the first releases did not note it
             state = self._agenda.get(keeper, environment.reservation_id)
         except Sealed:
             return False
         return state is not None and state.runtime != environment.runtime
 
-    async def _gone(self, environments: Iterable[Environment]) -> dict[str, Assignment]:
+    async def _gone(self, look: Look) -> dict[str, Assignment]:
         """The reservations with an environment that does not run, or is not there, and who is to look at them.
 
         What is not ACTIVE and has one could not be released: it is remembered until somebody has seen that it is gone.
+        What is placed is being made, or that was given up: its lane knows.
         """
         alive = (Status.RUNNING, Status.STARTING)
-        running = {each.reservation_id for each in environments if each.status in alive}
+        running = {each.reservation_id for each in look.environments if each.status in alive}
         gone: dict[str, Assignment] = {}
         for partition, assignment in self._agenda.owned.items():
             for count, (reservation_id, index) in enumerate(self._agenda.states.indexes(partition), 1):
-                if index.environment and (index.phase is not Phase.ACTIVE or reservation_id not in running):
+                missing = index.phase is not Phase.ACTIVE or reservation_id not in running
+                has = index.environment or index.placed is not None
+                if has and missing and not _is_hidden(index, look):
                     gone[reservation_id] = assignment
                 if count % _AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -181,3 +182,9 @@ class Reconciliation:
         if assignment is None or (expires is not None and expires + self._grace > self._now()):
             return None
         return assignment
+
+
+def _is_hidden(index: StateIndex, look: Look) -> bool:
+    """Whether the environment of a state may be on a runtime that did not answer."""
+    runtime = index.placed or index.runtime
+    return bool(look.silent) and (runtime is None or runtime in look.silent)

@@ -146,6 +146,6 @@ class Retention:
 
     def _over(self, index: StateIndex) -> bool:
         """Whether it is long over. One with an environment, running or never removed, is not."""
-        if index.phase is Phase.ACTIVE or index.environment:
+        if index.phase is Phase.ACTIVE or index.environment or index.placed is not None:
             return False
         return max(index.end, index.changed_at) + self._options.seconds <= self._now().timestamp()

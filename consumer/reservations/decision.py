@@ -140,7 +140,7 @@ def _end_again(state: ReservationState) -> Decision:
         nothing = state.reason is not None and state.reason.code == "nothing_to_release"
         outcome = Outcome.SKIPPED if nothing else Outcome.RELEASED
         return Decision(Action.RELEASE, state, outcome, state.reason, previous=state)
-    released = state.model_copy(update={"reason": None, "environment": None})
+    released = state.model_copy(update={"reason": None, "environment": None, "placed": None})
     return Decision(Action.RELEASE, released, Outcome.RELEASED, notify=True, previous=state)
 
 
@@ -225,8 +225,8 @@ def another_life(state: ReservationState) -> ReservationState:
 
 def release(state: ReservationState, now: datetime, phase: Phase, *, reason: str | None, notify: bool) -> Decision:
     why = Reason(code=reason, message=REASONS[reason]) if reason else None
-    gone = {"phase": phase, "reason": why, "access": None, "environment": None, "notes": (), "changed_at": now}
-    released = another_life(state).model_copy(update=gone)
+    gone = {"access": None, "environment": None, "placed": None, "notes": ()}
+    released = another_life(state).model_copy(update={"phase": phase, "reason": why, "changed_at": now, **gone})
     return Decision(Action.RELEASE, released, Outcome.RELEASED, why, notify=notify, previous=state)
 
 

@@ -8,7 +8,8 @@ ACTIVE               its environment is gone, too early  lost: FAILED, or PROVIS
 PENDING              its start has come, START was seen  PROVISION: it was moved, and the platform sends no other
 PENDING              its start has come, self-scheduled  PROVISION: START may never come
 anything but ACTIVE  an environment of it is there, or   SWEEP: it is left over, and nothing is told
-                     one is owed that could not be removed
+                     one is owed that could not be removed,
+                     or was placed and is not being made
 """
 
 from dataclasses import dataclass
@@ -65,8 +66,9 @@ def review(
         if sighting is None or sighting.runs or state.end <= now:
             return None
         return provision(state, now) if restart else _lost(state, sighting, now)
-    if sighting is not None and (sighting.exists or state.environment):
-        return Decision(Action.SWEEP, state.model_copy(update={"environment": None}), Outcome.RELEASED)
+    if sighting is not None and (sighting.exists or state.environment or state.placed):
+        swept = state.model_copy(update={"environment": None, "placed": None})
+        return Decision(Action.SWEEP, swept, Outcome.RELEASED)
     due = due_at(index_of(state), now.timestamp(), policy)
     if due is not None and due <= now.timestamp():
         return provision(state.model_copy(update={"start_seen": True}), now)
@@ -80,6 +82,7 @@ def _lost(state: ReservationState, sighting: Sighting, now: datetime) -> Decisio
         "reason": reason,
         "access": None,
         "environment": None,
+        "placed": None,
         "notes": (),
         "changed_at": now,
     }

@@ -88,6 +88,10 @@ class KeyedConsumer(Generic[T]):
             return False
         return self._outbox.tell(message)
 
+    def is_shut(self, group: str) -> bool:
+        """Whether work of this group waits at this moment because what it depends on does not answer."""
+        return self._dispatcher is not None and self._dispatcher.is_shut(group)
+
     def unfinished(self) -> list[Unfinished]:
         """What is admitted and not done, oldest first."""
         return self._dispatcher.unfinished() if self._dispatcher is not None else []

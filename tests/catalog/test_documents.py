@@ -8,6 +8,7 @@ import pytest
 
 from consumer.catalog import codes, messages, ports, quantities, quota_section, template, template_file, variables
 from consumer.catalog.access import AccessSection
+from consumer.catalog.engine_section import EngineSection
 from consumer.catalog.environment import RESERVED_VARIABLES
 from consumer.catalog.fields import Section
 from consumer.catalog.parameters import DEFAULT_ALIASES, Parameter, parse_parameters
@@ -46,6 +47,7 @@ def test_the_how_to_shows_every_key_of_a_template_in_its_complete_example() -> N
         quota_section.Quota,
         quota_section.Quotas,
         template_file.TemplateFile,
+        EngineSection,
     ],
 )
 def test_the_how_to_explains_every_key(model: type[Section]) -> None:

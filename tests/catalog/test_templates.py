@@ -108,7 +108,7 @@ def test_a_file_that_is_all_wrong_is_not_answered_with_a_thousand_lines() -> Non
             "x",
             (
                 "templates.yaml:1: is not a set of keys; "
-                "it can have: version, images, aliases, messages, quotas, templates"
+                "it can have: version, images, aliases, messages, quotas, engines, templates"
             ),
         ),
         ("templates: []", "templates.yaml:1: version: is missing: add it"),

@@ -234,11 +234,12 @@ def test_on_a_terminal_it_is_a_table_without_anybodys_markup(
     ("options", "found"),
     [
         (["--user", "anna"], ["2"]),
-        (["--user", "5f0c"], ["1"]),
-        (["--user", "mario_rossi"], ["1"]),
-        (["--resource", "12"], ["1"]),
-        (["--resource", "GPU Server 1"], ["1"]),
-        (["--runtime", "memory"], ["1"]),
+        (["--user", "5f0c"], ["1", "3"]),
+        (["--user", "mario_rossi"], ["1", "3"]),
+        (["--resource", "12"], ["1", "3"]),
+        (["--resource", "GPU Server 1"], ["1", "3"]),
+        (["--runtime", "memory"], ["1", "3"]),
+        (["--runtime", "memory@gpu-1"], ["3"]),
         (["--phase", "pending"], ["2"]),
         (["--user", "anna", "--runtime", "memory"], []),
     ],
@@ -247,8 +248,10 @@ def test_only_what_was_asked_for_is_listed(
     invoke: Invoke, topics: Kafka, names: Names, runtimes: Runtimes, options: list[str], found: list[str]
 ) -> None:
     run(runtimes["memory"], "1")
+    runtimes["memory@gpu-1"] = MemoryProvisioner(runtime="memory@gpu-1")
+    run(runtimes["memory@gpu-1"], "3")
     other = {"user": User("77", "anna"), "resource": Resource("13"), "phase": Phase.PENDING, "runtime": None}
-    topics.publish(names.state, [state("1"), state("2", **other)])
+    topics.publish(names.state, [state("1"), state("2", **other), state("3", runtime="memory@gpu-1")])
     done = invoke("env", "list", *options)
     assert reservations(done.stdout.splitlines()) == found
     assert ("nothing of the kind; --all" in done.stderr) is not bool(found)

@@ -10,6 +10,7 @@ from typing import Any
 from consumer.dispatch import (
     Assignment,
     BreakerPolicy,
+    Continue,
     DeadLetterBudget,
     Dispatcher,
     Done,
@@ -31,7 +32,7 @@ class Ack:
     error: BaseException | None = None
 
 
-Ending = Done[Ack] | Retry | Outage | BaseException
+Ending = Done[Ack] | Continue[Ack] | Retry | Outage | BaseException
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,13 +40,13 @@ def index(has: Holding, phase: Phase = Phase.ACTIVE, *, environment: bool = True
     usage = has.usage
     return StateIndex(
         phase, 0.0, 1.0, 0.0, "12", has.user, has.template, environment, False, True, None,
-        usage.cpu_millis, usage.memory_bytes,
+        usage.cpu_millis, usage.memory_bytes, *has.runtimes,
     )  # fmt: skip
 
 
 def seen(name: str, has: Holding) -> Environment:
     return Environment(
-        runtime="docker",
+        runtime=has.runtimes[0] if has.runtimes else "docker",
         name=name,
         native_id=name,
         key=name,
@@ -312,12 +312,14 @@ def test_whoever_is_let_in_nobody_is_over_a_quota(asked: Iterable[tuple[str, str
 
 partitions = st.integers(0, 1)
 names = st.sampled_from(["a", "b", "c", "d"])
+runtimes = st.sampled_from(["docker", "podman"])
 holdings = st.builds(
-    lambda user, template, cpu, memory: Holding(user, template, Usage(1, cpu, memory)),
+    lambda user, template, cpu, memory, runtime: Holding(user, template, Usage(1, cpu, memory), (runtime,)),
     st.sampled_from(["ann", "bob"]),
     st.sampled_from(["gpu", "linux", None]),
     st.integers(0, 5),
     st.integers(0, 5),
+    runtimes,
 )
 
 
@@ -377,14 +379,15 @@ class Counting(RuleBasedStateMachine):
         self.ledger.begin_look()
         self.changed = set()
 
-    @rule(found=st.dictionaries(names, holdings))
-    def observe(self, found: dict[str, Holding]) -> None:
-        self.ledger.observe([seen(*each) for each in found.items()])
-        for name in [name for name, (*_, phase) in self.states.items() if phase is not Phase.ACTIVE]:
-            if name not in found:
+    @rule(found=st.dictionaries(names, holdings), silent=st.sets(runtimes))
+    def observe(self, found: dict[str, Holding], silent: set[str]) -> None:
+        found = {name: has for name, has in found.items() if not {*has.runtimes} & silent}
+        self.ledger.observe([seen(*each) for each in found.items()], silent)
+        for name, (_, has, phase) in list(self.states.items()):
+            if phase is not Phase.ACTIVE and name not in found and not {*has.runtimes} & silent:
                 del self.states[name]
         old = self.changed or set()
-        self.seen = {name: has for name, has in self.seen.items() if name in old} | {
+        self.seen = {name: has for name, has in self.seen.items() if name in old or {*has.runtimes} & silent} | {
             name: has for name, has in found.items() if name not in self.states and name not in old
         }
         self.changed = None

@@ -34,7 +34,7 @@ def staged(takes: int = 12) -> tuple[Stage, Slow]:
     stage = Stage()
     slow = Slow(stage.docker, instance=INSTANCE, runtime="docker")
     slow.takes = takes
-    stage.lifecycle._provisioners["docker"] = slow  # type: ignore[index] # it is a dictionary
+    stage.lifecycle._runtimes._provisioners["docker"] = slow  # type: ignore[index] # it is a dictionary
     return stage, slow
 
 

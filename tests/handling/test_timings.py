@@ -28,7 +28,7 @@ EVERYTHING: tuple[Step, ...] = (
 
 def slow(stage: Stage, *steps: Step) -> None:
     """Let the runtime report these stages when it makes an environment, each with the seconds that follow."""
-    provisioner: MemoryProvisioner = stage.lifecycle._provisioners["docker"]  # type: ignore[assignment]
+    provisioner: MemoryProvisioner = stage.lifecycle._runtimes["docker"]  # type: ignore[assignment]
     ensure: Callable[[EnvironmentSpec, Report], Awaitable[Environment]] = provisioner.ensure
 
     async def slowly(spec: EnvironmentSpec, report: Report) -> Environment:

@@ -6,7 +6,7 @@ It is nine o'clock when the loop's (virtual) time is 0. Events are told with `te
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -96,6 +96,7 @@ class World:
         publishing_takes: float = 0.01,
         watched: bool = False,
         retention: float = 7 * 24 * 3600.0,
+        pool: Mapping[str, MemoryEngine] | None = None,
     ) -> None:
         self.templates = templates
         self.policy = policy
@@ -111,6 +112,7 @@ class World:
         self.retention = retention
         self.rng = random.Random(1)  # noqa: S311 - the same each time, of waits before another attempt
         self.docker, self.podman = MemoryEngine(), MemoryEngine()
+        self._pool = pool
         self.inbound: list[list[Item]] = [[] for _ in range(partitions)]
         self.states: dict[int, dict[str, Publication]] = defaultdict(dict)
         self.committed: dict[int, OffsetMap] = {}
@@ -119,6 +121,11 @@ class World:
         self.letters: list[Publication] = []
         self.wall_is_ahead = timedelta()
         self.service: Service | None = None
+
+    @property
+    def runtimes(self) -> Mapping[str, MemoryEngine]:
+        """What there is to run environments on, by name."""
+        return {"docker": self.docker, "podman": self.podman} if self._pool is None else self._pool
 
     def now(self) -> datetime:
         """The true time."""
@@ -203,15 +210,15 @@ class World:
     def exists(self, reservation_id: str = "1841") -> bool:
         """Whether there is an environment, running or not."""
         key = reservation_key(INSTANCE, reservation_id)
-        return any(engine._of(key) for engine in (self.docker, self.podman))
+        return any(engine._of(key) for engine in self.runtimes.values())
 
     @property
     def environments(self) -> set[str]:
-        return self.docker.names() | self.podman.names()
+        return set().union(*(engine.names() for engine in self.runtimes.values()))
 
     @property
     def violations(self) -> list[str]:
-        return self.docker.violations + self.podman.violations
+        return [violation for engine in self.runtimes.values() for violation in engine.violations]
 
 
 class Service:
@@ -225,13 +232,12 @@ class Service:
         self.assignments: dict[int, Assignment] = {}
         self.clock = SteadyClock(world.wall, asyncio.get_running_loop().time)
         catalog = Catalog.from_yaml(world.templates, instance=instance)
-        self.ledger = Ledger(catalog.quotas)
+        self.ledger = Ledger(catalog.quotas, is_shut=self.is_shut)
         states = States(world.states)
         self.agenda = Agenda(states, world.policy, self.ledger, self.clock.now)
         self.retention = Retention(states, RetentionOptions(world.retention, [TOPIC]), now=self.clock.now)
         self.provisioners = [
-            MemoryProvisioner(engine, instance=instance, runtime=name)
-            for name, engine in (("docker", world.docker), ("podman", world.podman))
+            MemoryProvisioner(engine, instance=instance, runtime=name) for name, engine in world.runtimes.items()
         ]
         self.lifecycle = Lifecycle(
             catalog,
@@ -241,6 +247,7 @@ class Service:
             release_timeout=60.0,
             exclusive_wait=world.exclusive_wait,
             ledger=self.ledger,
+            is_shut=self.is_shut,
             now=self.clock.now,
         )
         options = Options(
@@ -327,6 +334,9 @@ class Service:
 
     async def handle(self, work: Work[Item]) -> Verdict[Publication]:
         return await self.guard.handle(work)
+
+    def is_shut(self, runtime: str) -> bool:
+        return self.dispatcher.is_shut(runtime)
 
     def crashed(self, work: Work[Item], error: BaseException) -> None:
         raise AssertionError(f"the dispatcher met a defect: {error!r}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from consumer.app import ConfigurationError, catalog_of, connection_of, provisioners_of, topics_of
+from consumer.app import ConfigurationError, _limits, catalog_of, connection_of, provisioners_of, topics_of
 from consumer.catalog.errors import CatalogError
 from consumer.settings import TERMINATION_GRACE, Settings
 
@@ -47,6 +47,7 @@ def test_lists_and_pairs_are_written_with_commas(monkeypatch: pytest.MonkeyPatch
         ("MOORAGE_RUNTIME_CONCURRENCY", "docke=5", "unknown runtime docke"),
         ("MOORAGE_RUNTIME_CONCURRENCY", "docker", "name=count"),
         ("MOORAGE_RUNTIME_CONCURRENCY", "docker=0", "at least 1"),
+        ("MOORAGE_RUNTIME_CONCURRENCY", "gpu-1=5", "unknown runtime gpu-1"),
         ("MOORAGE_TOPICS", " , ", "MOORAGE_TOPICS names no topic"),
         ("MOORAGE_CONCURRENCY", "0", "greater than or equal to 1"),
         ("CONTAINER_RUNTIME", "dokcer", "process"),
@@ -131,3 +132,67 @@ def test_a_template_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MOORAGE_TEMPLATES", "/nowhere/templates.yaml")
     with pytest.raises(ConfigurationError, match=r"Cannot read MOORAGE_TEMPLATES /nowhere/templates\.yaml"):
         catalog_of(Settings())
+
+
+ENGINES = """version: 1
+engines:
+  - {name: here, runtime: docker, url: "unix:///run/other.sock", capacity: 2}
+  - {name: gpu, runtime: docker, url: "tcp://gpu.lab:2376", capacity: 8, bind_host: 0.0.0.0}
+  - {name: told, runtime: docker, url: "tcp://told.lab:2376", capacity: 8, public_host: told.example.org}
+templates:
+  - {name: pool, match: {type: Pool}, runtime: docker, engines: [here, gpu, told], image: nginx}
+"""
+
+
+def engines(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str = ENGINES) -> Settings:
+    path = folder / "templates.yaml"
+    path.write_text(text)
+    monkeypatch.setenv("MOORAGE_TEMPLATES", str(path))
+    monkeypatch.setenv("MOORAGE_PUBLIC_HOST", "lab.example.org")
+    monkeypatch.setenv("MOORAGE_RUNTIME_CONCURRENCY", "docker=7,docker@gpu=3")
+    return Settings()
+
+
+def test_each_engine_of_the_file_is_a_runtime_with_its_own_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = engines(monkeypatch, tmp_path)
+    found = provisioners_of(settings, catalog_of(settings).runtimes)
+    assert {name: each.runtime for name, each in found.items()} == {name: name for name in found}
+    options = {name: each._options for name, each in found.items()}  # type: ignore[attr-defined]
+    assert {name: (each.url, each.bind_host, each.public_host) for name, each in options.items()} == {
+        "docker@here": ("unix:///run/other.sock", "127.0.0.1", "lab.example.org"),
+        "docker@gpu": ("tcp://gpu.lab:2376", "0.0.0.0", "gpu.lab"),  # noqa: S104
+        "docker@told": ("tcp://told.lab:2376", "127.0.0.1", "told.example.org"),
+    }
+
+
+def test_an_engine_has_the_limit_of_its_kind_unless_it_has_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = engines(monkeypatch, tmp_path)
+    limits = dict(_limits(settings, catalog_of(settings).runtimes).per_group)
+    assert limits == {"docker": 7, "docker@gpu": 3, "docker@here": 7, "docker@told": 7}
+
+
+def test_an_engine_that_is_no_longer_listed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = engines(monkeypatch, tmp_path)
+    with pytest.raises(ConfigurationError, match="There is no engine docker@gone in the template file"):
+        provisioners_of(settings, frozenset({"docker@gone"}))
+
+
+def test_certificates_that_are_not_there_are_named_with_their_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = ENGINES.replace("capacity: 8, bind", f"capacity: 8, tls: {tmp_path}, bind")
+    settings = engines(monkeypatch, tmp_path, text)
+    with pytest.raises(ConfigurationError, match=r"The tls of docker@gpu .*must have ca\.pem"):
+        provisioners_of(settings, catalog_of(settings).runtimes)
+
+
+def test_one_engine_cannot_have_two_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://gpu.lab:2376/")
+    assert catalog_of(engines(monkeypatch, tmp_path)).engines  # no template uses it as DOCKER_HOST
+    text = ENGINES + "  - {name: other, runtime: docker, image: nginx}\n"
+    with pytest.raises(ConfigurationError, match="DOCKER_HOST and docker@gpu are the same engine"):
+        catalog_of(engines(monkeypatch, tmp_path, text))

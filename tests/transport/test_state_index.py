@@ -19,6 +19,8 @@ RUNNING = state(
     changed_at=TEN - timedelta(microseconds=1),
     cpu_millis=500,
     memory_bytes=2**28,
+    runtime="docker@gpu-1",
+    placed="docker@gpu-2",
 )
 FAILED = state(phase=Phase.FAILED, reason=Reason(code="no_template", message="No template fits."))
 
@@ -39,8 +41,10 @@ def test_it_has_what_timers_quotas_and_retention_need() -> None:
         reason=None,
         cpu_millis=500,
         memory_bytes=2**28,
+        runtime="docker@gpu-1",
+        placed="docker@gpu-2",
     )
-    assert index_of(FAILED)[6:] == (None, False, False, False, "no_template", 0, 0)
+    assert index_of(FAILED)[6:] == (None, False, False, False, "no_template", 0, 0, None, None)
 
 
 @pytest.mark.parametrize("value", [RUNNING, FAILED, state(user=RUNNING.user.__class__('";,]é'))])
@@ -55,10 +59,11 @@ def test_what_a_later_release_adds_is_passed_over() -> None:
     assert parse_index(json.dumps([*values, "more", {}]).encode()) == index_of(RUNNING)
 
 
-def test_what_the_first_releases_wrote_lacks_the_limits() -> None:
+@pytest.mark.parametrize("fields", [("runtime", "placed"), ("cpu_millis", "memory_bytes", "runtime", "placed")])
+def test_what_earlier_releases_wrote_lacks_what_came_later(fields: tuple[str, ...]) -> None:
     values = json.loads(index_bytes(RUNNING))
-    parsed = parse_index(json.dumps(values[:-2]).encode())
-    assert parsed == index_of(RUNNING.model_copy(update={"cpu_millis": None, "memory_bytes": None}))
+    parsed = parse_index(json.dumps(values[: -len(fields)]).encode())
+    assert parsed == index_of(RUNNING.model_copy(update=dict.fromkeys(fields)))
 
 
 def test_another_version_is_none_of_ours() -> None:

@@ -157,6 +157,7 @@ def _facts(known: Known, now: datetime) -> Iterator[tuple[str, object]]:
         yield "revision", state.revision
         yield "start came", "yes" if state.start_seen else "no"
         yield "runtime", state.runtime
+        yield "placed on", state.placed
         yield "template", state.template
         yield "environment", state.environment
         yield "image", state.image

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from consumer.app import catalog_of
 from consumer.cli.console import Exit, out, print_json, run_async
-from consumer.cli.env.look import Memory, Sight, all_environments, memory
+from consumer.cli.env.look import Memory, Sight, all_environments, chosen, memory
 from consumer.cli.env.rows import COLUMNS, Mark, Row, Selection, rows_of
 from consumer.cli.kafka import begin
 from consumer.cli.text import cell, line, note, problem
@@ -40,7 +40,9 @@ def list_reservations(
     phase: Annotated[
         Phase | None, typer.Option(case_sensitive=False, help="Only in this phase, whether over or not.")
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="Only on this runtime.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Only on this runtime: `docker` with all its engines, or one, as `docker@gpu-1`.")
+    ] = None,
     runtimes: Annotated[bool, typer.Option("--runtimes/--no-runtimes", help="Ask the runtimes what runs.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each.")] = False,
 ) -> None:
@@ -93,8 +95,7 @@ async def _memory(settings: Settings) -> Memory | None:
 
 
 async def _sight(settings: Settings, wanted: Selection) -> Sight:
-    runtimes = catalog_of(settings).runtimes if wanted.runtime is None else {wanted.runtime}
-    return await all_environments(settings, runtimes)
+    return await all_environments(settings, chosen(catalog_of(settings).runtimes, wanted.runtime))
 
 
 async def _elsewhere(settings: Settings, known: Memory, sight: Sight) -> Sight:

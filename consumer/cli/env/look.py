@@ -143,6 +143,17 @@ async def _ask(
         await provisioner.close()
 
 
+def is_of(runtime: str | None, wanted: str | None) -> bool:
+    """Whether a runtime is the one that is wanted, or an engine of it; None wants all."""
+    return wanted is None or runtime == wanted or (runtime is not None and runtime.startswith(f"{wanted}@"))
+
+
+def chosen(runtimes: Iterable[str], wanted: str | None) -> frozenset[str]:
+    """Those of these runtimes that are wanted; one that is not among them all the same."""
+    found = frozenset(each for each in runtimes if is_of(each, wanted))
+    return found if found or wanted is None else frozenset({wanted})
+
+
 def provisioner_of(settings: Settings, runtime: str) -> Provisioner | None:
     """None, and an error on the terminal, for a runtime that this installation cannot use."""
     try:

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from consumer.cli.env.look import Memory, Sight
+from consumer.cli.env.look import Memory, Sight, is_of
 from consumer.cli.env.times import deadline
 from consumer.cli.outbound import ways_in
 from consumer.cli.text import clock
@@ -100,7 +100,7 @@ class Row:
         return (
             (wanted.user is None or wanted.user in users)
             and (wanted.resource is None or wanted.resource in resources)
-            and (wanted.runtime is None or wanted.runtime == self.runtime)
+            and is_of(self.runtime, wanted.runtime)
             and (wanted.phase is None or (state is not None and state.phase is wanted.phase))
             and (wanted.every or wanted.phase is not None or self._matters(now))
         )

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from consumer.app import catalog_of
 from consumer.cli.console import Exit, out, print_json, run_async
-from consumer.cli.env.look import answer_of, provisioner_of
+from consumer.cli.env.look import answer_of, chosen, provisioner_of
 from consumer.cli.kafka import begin
 from consumer.cli.text import cell, line, note, size
 from consumer.handling.ports import Environment, Provisioner, Status
@@ -78,7 +78,9 @@ def top(
     interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two looks.")] = 2.0,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many readings.")] = None,
     user: Annotated[str | None, typer.Option(help="Only this user's, by name or id.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="Only on this runtime.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Only on this runtime: `docker` with all its engines, or one, as `docker@gpu-1`.")
+    ] = None,
     sort: Annotated[Sort, typer.Option(help="What is most comes first.")] = Sort.CPU,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each environment and reading.")] = False,
 ) -> None:
@@ -106,7 +108,7 @@ async def _top(
 
     Without `tell` a table is kept on the terminal, from the first look on.
     """
-    names = sorted({wanted.runtime} if wanted.runtime else catalog_of(settings).runtimes)
+    names = sorted(chosen(catalog_of(settings).runtimes, wanted.runtime))
     async with AsyncExitStack() as stack:
         provisioners = [found for name in names if (found := provisioner_of(settings, name)) is not None]
         for provisioner in provisioners:

@@ -97,7 +97,7 @@ class Container:
         host = reachable_host(options.bind_host, options.public_host)
         shown = environment_of(
             self.labels,
-            runtime=options.dialect.runtime,
+            runtime=options.runtime,
             name=self.name,
             native_id=self.id,
             status=self.status,

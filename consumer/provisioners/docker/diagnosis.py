@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,10 +43,30 @@ async def diagnose(engine: Engine, options: DockerOptions, needs: Needs) -> list
     name = f"{version.get('Version', 'of unknown version')}, API {version.get('ApiVersion', '?')}"
     return [
         Finding(Level.OK, "engine", f"It answers at {url}: {name}."),
+        *_reach(url, options),
         *_limits(info, needs),
         *_images(images, needs, dialect),
         *_ports(containers, needs, dialect),
     ]
+
+
+def _reach(url: str, options: DockerOptions) -> Iterator[Finding]:
+    """Ports of an engine elsewhere that nobody but its own machine reaches."""
+    host = urlsplit(url).hostname
+    if host is not None and not _is_loopback(host) and _is_loopback(options.bind_host):
+        yield Finding(
+            Level.WARNING,
+            "ports",
+            f"They are opened on {options.bind_host} of {host}, where nobody else reaches them.",
+            "Bind to an address of that machine: `bind_host` of an engine in the template file, or MOORAGE_BIND_HOST.",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _unreachable(url: str, error: ProvisionerError, dialect: Dialect) -> Finding:

@@ -31,6 +31,8 @@ def check_network(name: str) -> str:
 class DockerOptions:
     """Times are seconds. Without `url` the engine is the one the `docker` command would use, or the local Podman.
 
+    `name` is what it is called as a runtime, where there are several of its kind.
+
     `bind_host` is the address of the engine's machine that ports are published on, `public_host` the host that users
     are told, when it is another. `network` is `ISOLATED`, `PRIVATE`, `ENGINES_OWN` or the name of one that exists;
     `block_metadata` keeps containers on the first two from the cloud's metadata service. `settle` is how long a
@@ -59,6 +61,11 @@ class DockerOptions:
     concurrent_requests: int = 64
     registry_credentials: Path | None = None
     tls: Path | None = None
+    name: str | None = None
+
+    @property
+    def runtime(self) -> str:
+        return self.name or self.dialect.runtime
 
     def __post_init__(self) -> None:
         if not self.instance:

@@ -64,7 +64,7 @@ class DockerProvisioner:
 
     @property
     def runtime(self) -> str:
-        return self._options.dialect.runtime
+        return self._options.runtime
 
     async def ensure(self, spec: EnvironmentSpec, report: Report) -> Environment:
         content: Content | None = None

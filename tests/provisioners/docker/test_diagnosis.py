@@ -14,7 +14,7 @@ from consumer.catalog.parameters import Parameter
 from consumer.catalog.ports import PortRange
 from consumer.handling.ports import Finding, Level
 from consumer.provisioners.docker import DOCKER, DockerOptions, DockerProvisioner
-from consumer.provisioners.docker.diagnosis import _knock, _limits, _range
+from consumer.provisioners.docker.diagnosis import _knock, _limits, _range, _reach
 from tests.provisioners.docker.harness import DockerHarness, on_both
 from tests.provisioners.harness import ignore
 from tests.services import free_port
@@ -97,6 +97,21 @@ async def test_an_address_that_nobody_answers() -> None:
     finding = await only(f"tcp://127.0.0.1:{free_port()}")
     assert finding.level is Level.ERROR
     assert "firewall" in (finding.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("url", "bind_host", "told"),
+    [
+        ("tcp://gpu-1.lab:2376", "127.0.0.1", True),
+        ("ssh://moorage@gpu-1.lab", "localhost", True),
+        ("tcp://gpu-1.lab:2376", "0.0.0.0", False),  # noqa: S104
+        ("tcp://127.0.0.1:2375", "127.0.0.1", False),
+        ("unix:///run/docker.sock", "127.0.0.1", False),
+    ],
+)
+def test_ports_that_nobody_reaches_are_told(url: str, bind_host: str, told: bool) -> None:
+    found = list(_reach(url, DockerOptions("lab", url=url, bind_host=bind_host)))
+    assert [each.level for each in found] == [Level.WARNING] * told
 
 
 @pytest.mark.parametrize(

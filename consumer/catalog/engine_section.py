@@ -1,0 +1,88 @@
+"""`engines:` of the template file: container engines beside the one of the settings, each by a name of its own."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, PlainValidator, model_validator
+
+from consumer.catalog import fields
+from consumer.catalog.fields import Section, problem
+from consumer.catalog.quota_section import environment_count
+from consumer.catalog.wording import quoted
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}|[0-9A-Fa-f:.]{2,45}")
+_SOCKET = re.compile(r"unix:///.+")
+_AWAY = re.compile(r"(?:tcp|http|https|ssh)://.+")
+_TLS = ("tcp://", "https://")
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise problem(f"{quoted(value)} is not a name: use lower-case letters, digits, '.' and '-', at most 63")
+    return value
+
+
+def _url(value: str) -> str:
+    if not (_SOCKET.fullmatch(value) or _AWAY.fullmatch(value)):
+        raise problem(f"{quoted(value)} is not an address such as unix:///run/docker.sock or tcp://gpu-1:2376")
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise problem(f"{quoted(value)} has no host and port that can be read") from None
+    if parts.password is not None or (parts.username is not None and parts.scheme != "ssh"):
+        raise problem("holds a login: the file is no place for one; name a folder with certificates as `tls`")
+    return value.rstrip("/")
+
+
+def _folder(value: Any) -> Path:
+    path = Path(fields.text(value))
+    if not path.is_absolute():
+        raise problem(f"{quoted(str(path))} is not an absolute path: begin it with /")
+    return path
+
+
+def _host(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise problem(f"{quoted(value)} is neither a host name nor an address")
+    return value
+
+
+class EngineSection(Section):
+    """One engine. `capacity` is how many environments it may have at a time.
+
+    `tls` is a folder with ca.pem, cert.pem and key.pem. Ports are opened on `bind_host`. Users are told `public_host`,
+    or the engine's own machine, unless it is this one.
+    """
+
+    name: Annotated[str, AfterValidator(_name)]
+    runtime: Literal["docker", "podman"]
+    url: Annotated[str, AfterValidator(_url)]
+    capacity: Annotated[int, PlainValidator(environment_count)]
+    tls: Annotated[Path | None, PlainValidator(_folder)] = None
+    bind_host: Annotated[str, AfterValidator(_host)] | None = None
+    public_host: Annotated[str, AfterValidator(_host)] | None = None
+
+    @property
+    def full_name(self) -> str:
+        """What it is called as a runtime: in results, metrics and logs."""
+        return engine_name(self.runtime, self.name)
+
+    @property
+    def host(self) -> str | None:
+        """The machine it is on; None for this one."""
+        return urlsplit(self.url).hostname
+
+    @model_validator(mode="after")
+    def _tls_is_of_use(self) -> Self:
+        if self.tls is not None and not self.url.startswith(_TLS):
+            raise problem("is for an engine on TCP: leave it out, or write the url as tcp://host:2376", "tls")
+        return self
+
+
+def engine_name(runtime: str, name: str) -> str:
+    """The runtime that an engine of this name is: `docker@gpu-1`."""
+    return f"{runtime}@{name}"
