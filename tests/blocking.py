@@ -21,13 +21,14 @@ def watch(ours: tuple[str, ...] = _OUR_PACKAGES) -> Iterator[list[str]]:
     """Collect a description of every call into code of ours that kept an event loop of this thread waiting too long.
 
     `ours` are beginnings of the paths of our source files.
-    Time is counted in ticks of a watching thread: a tick in which this thread computed counts for what it computed,
-    so that a machine busy with other things makes nobody look blocked; one in which it did nothing counts whole.
+    Time is counted in ticks of a watching thread: a tick in which this thread computed counts for what it computed, and
+    one in which it only waited for a processor not at all, so that a machine busy with other things makes nobody look
+    blocked; one in which it did nothing counts whole.
     Loops that are not asyncio's own (uvloop's) are not seen.
     """
     found: list[str] = []
     done = threading.Event()
-    arguments = (threading.get_ident(), ours, done, found)
+    arguments = (threading.get_ident(), threading.get_native_id(), ours, done, found)
     watcher = threading.Thread(target=_watch, args=arguments, name="loop watch", daemon=True)
     watcher.start()
     try:
@@ -37,14 +38,17 @@ def watch(ours: tuple[str, ...] = _OUR_PACKAGES) -> Iterator[list[str]]:
         watcher.join()
 
 
-def _watch(thread: int, ours: tuple[str, ...], done: threading.Event, found: list[str]) -> None:
+def _watch(thread: int, native: int, ours: tuple[str, ...], done: threading.Event, found: list[str]) -> None:
     seen, held, computed = None, 0.0, _computed(thread)
     while not done.wait(_TICK_SECONDS):
         now = _call_of_ours(sys._current_frames().get(thread), ours)
         before, computed = computed, _computed(thread)
         if now and seen and all(a is b for a, b in zip(now, seen, strict=True)):
             reported = held >= LIMIT_SECONDS
-            held += computed - before if computed - before > _NOTHING_SECONDS else _TICK_SECONDS
+            if computed - before > _NOTHING_SECONDS:
+                held += computed - before
+            elif not _waits_for_a_processor(native):
+                held += _TICK_SECONDS
             if held >= LIMIT_SECONDS and not reported:
                 stack = traceback.extract_stack(sys._current_frames().get(thread))
                 calls = [call for call in stack if call.filename.startswith(ours)] + stack[-1:]
@@ -60,6 +64,15 @@ def _computed(thread: int) -> float:
     if sys.platform != "linux":
         return 0.0
     return time.clock_gettime(time.pthread_getcpuclockid(thread))
+
+
+def _waits_for_a_processor(native: int) -> bool:
+    """Whether this thread would run if there were a processor for it; always False on systems that do not tell."""
+    try:
+        state = Path(f"/proc/self/task/{native}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state == "R"
 
 
 def _call_of_ours(frame: FrameType | None, ours: tuple[str, ...]) -> tuple[FrameType, FrameType] | None:

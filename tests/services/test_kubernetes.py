@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from kubernetes_asyncio import client, config, watch
 
 from tests.services import Kubernetes, ServiceMissing, kubebox
 from tests.services.image import TEST_IMAGE
 from tests.services.kubebox import prepare_programs, program
+from tests.services.rundir import RunDir
+from tests.support.waiting import eventually
 
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lab"}}
 SPEC = {"containers": [{"name": "lab", "image": "moorage/busybox:test", "command": ["sleep", "600"]}]}
@@ -175,8 +178,7 @@ def test_our_own_cluster_leaves_nothing(runs_pods: bool, parts: set[str]) -> Non
     assert cluster.run_dir is not None
     try:
         run_pod(cluster, "--namespace=default")
-        processes = cluster.run_dir.processes()
-        assert {process.name() for process in processes} >= parts
+        processes = eventually(lambda: running(cluster.run_dir, parts), what="its parts run") or []
         assert kernel_settings() == settings_before
         assert rules_of_kubernetes() == rules_before
     finally:
@@ -189,6 +191,12 @@ def test_our_own_cluster_leaves_nothing(runs_pods: bool, parts: set[str]) -> Non
     assert mark not in Path("/proc/self/mounts").read_text()
     assert not list(Path("/sys/fs/cgroup").glob(f"**/*{mark}*"))
     assert rules_of_kubernetes() == rules_before
+
+
+def running(run_dir: RunDir | None, parts: set[str]) -> list[psutil.Process] | None:
+    """All processes of a cluster, once the parts are among them."""
+    processes = run_dir.processes() if run_dir is not None else []
+    return processes if {process.name() for process in processes} >= parts else None
 
 
 def network() -> list[str]:
