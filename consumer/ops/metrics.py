@@ -38,6 +38,7 @@ _GAUGES = {
     "unacknowledged": ("unacknowledged", "Outcomes published and not acknowledged yet."),
 }
 _USED = {
+    "cores": ("cpu_cores", "Processors kept busy lately, of a runtime that does not count processor time."),
     "memory_bytes": ("memory_bytes", "Memory in use, without page cache that can be dropped at once."),
     "memory_limit_bytes": ("memory_limit_bytes", "The most memory it may use."),
     "processes": ("processes", "Processes that run."),

@@ -66,11 +66,13 @@ class Conformance:
         provisioner, spec = harness.provisioner(), harness.spec()
         assert await provisioner.usage(spec.key) is None
         made = await provisioner.ensure(spec, ignore)
+        await harness.measure(made)
 
         used = await provisioner.usage(spec.key)
 
         assert used is not None
-        assert used.cpu_seconds >= 0
+        assert used.cpu_seconds is None or used.cpu_seconds >= 0
+        assert (used.cpu_seconds is None) is (used.cores is not None)
         assert used.memory_bytes >= 0
         await harness.stop(made)
         assert await provisioner.usage(spec.key) is None

@@ -85,6 +85,10 @@ class Harness(ABC):
     async def leftovers(self) -> list[str]:
         """Everything of this test's instances that the runtime still has, seen without our own code."""
 
+    async def measure(self, _: Environment) -> None:
+        """Where the runtime does not measure by itself what is used, somebody does."""
+        return
+
     def options(self, instance: str) -> Any:
         """What another process needs to make the same provisioner."""
         raise NotImplementedError

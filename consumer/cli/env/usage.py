@@ -41,7 +41,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What an environment uses now; `cores` is how many processors it keeps busy, None at the first look."""
+    """What an environment uses now; `cores` is how many processors it keeps busy, None while nobody can say."""
 
     environment: Environment
     usage: Usage
@@ -69,7 +69,7 @@ class Reading:
             "resourceId": shown.resource_id,
             "runtime": shown.runtime,
             "cores": round(self.cores, 4) if self.cores is not None else None,
-            **{_camel(name): value for name, value in asdict(self.usage).items() if name != "at"},
+            **{_camel(name): value for name, value in asdict(self.usage).items() if name not in ("at", "cores")},
             "at": self.usage.at.isoformat(),
         }
 
