@@ -90,7 +90,7 @@ def catalog_of(settings: Settings) -> Catalog:
             user_environments=settings.quota_user_environments,
             total_environments=settings.quota_total_environments,
             queue=settings.quota_queue,
-            capabilities=settings.capabilities,
+            capabilities=_capabilities(settings),
         )
         return Catalog.from_defaults(defaults, instance=settings.instance)
     try:
@@ -112,6 +112,12 @@ def _refuse_two_names(settings: Settings, catalog: Catalog) -> None:
                 f"{engine.runtime.upper()}_HOST and {name} are the same engine, and templates use both. "
                 "Say `engines` in each of these templates, or in none."
             )
+
+
+def _capabilities(settings: Settings) -> tuple[str, ...]:
+    """Those that were asked for; the usual ones are for images that begin as root, which a cluster does not let in."""
+    asked = settings.runtime != "kubernetes" or "capabilities" in settings.model_fields_set
+    return settings.capabilities if asked else ()
 
 
 def provisioners_of(
@@ -141,15 +147,41 @@ def _provisioner(settings: Settings, runtime: str, engine: EngineSection | None)
         )
     if kind in ("docker", "podman"):
         return _docker(settings, kind, engine)
+    if kind == "kubernetes":
+        return _kubernetes(settings)
     if "@" in runtime:
         raise ConfigurationError(
             f"There is no engine {runtime} in the template file. While anything runs there, it has to be listed in "
             "`engines`; templates need not use it."
         )
     raise ConfigurationError(
-        f"This version of Moorage does not provide the runtime {runtime}; it provides process, docker and podman. "
+        f"This version of Moorage does not provide the runtime {runtime}; it provides process, docker, podman and "
+        "kubernetes. "
         "Change CONTAINER_RUNTIME or the template."
     )
+
+
+def _kubernetes(settings: Settings) -> Provisioner:
+    try:
+        from consumer.provisioners.kubernetes import KubernetesOptions, KubernetesProvisioner
+    except ImportError as error:
+        raise ConfigurationError("The kubernetes runtime needs `pip install moorage[kubernetes]`.") from error
+    try:
+        options = KubernetesOptions(
+            instance=settings.instance,
+            namespace=settings.k8s_namespace,
+            kubeconfig=settings.kubeconfig or None,
+            context=settings.kubernetes_context,
+            service=settings.kubernetes_service,
+            public_host=settings.public_host,
+            storage_class=settings.storage_class,
+            volume_access=settings.volume_access,
+            schedule_timeout=settings.schedule_timeout,
+            max_lease=settings.max_lease,
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"K8S_NAMESPACE cannot be used: {error}") from error
+    return KubernetesProvisioner(options)
 
 
 def _docker(settings: Settings, kind: str, engine: EngineSection | None) -> Provisioner:

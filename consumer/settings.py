@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from consumer.catalog.environment import ServiceType, VolumeAccess
+
 RUNTIMES = ("process", "docker", "podman", "kubernetes", "libvirt", "openstack")
 Runtime = Literal["process", "docker", "podman", "kubernetes", "libvirt", "openstack"]
 
@@ -221,7 +223,43 @@ class Settings(BaseSettings):
         "File with logins for private registries, as `docker login` writes it (`config.json`); read again when it "
         "changes.",
     )
-    k8s_namespace: str = _env("K8S_NAMESPACE", "default", "Namespace of the Kubernetes runtime.")
+    kubeconfig: str | None = _env(
+        "KUBECONFIG",
+        None,
+        "Kubeconfig of the Kubernetes runtime; without one the cluster that Moorage runs in, or `~/.kube/config`.",
+    )
+    kubernetes_context: str | None = _env(
+        "MOORAGE_KUBERNETES_CONTEXT", None, "Context of the kubeconfig; its current one otherwise."
+    )
+    k8s_namespace: str = _env(
+        "K8S_NAMESPACE", "default", "Namespace of the Kubernetes runtime; it must exist and should be for it alone."
+    )
+    kubernetes_service: ServiceType = _env(
+        "MOORAGE_KUBERNETES_SERVICE",
+        "cluster",
+        "How ports of pods are reached where a template does not say: `cluster` (from within), `node-port` or "
+        "`load-balancer`.",
+    )
+    storage_class: str | None = _env(
+        "MOORAGE_KUBERNETES_STORAGE_CLASS", None, "Storage class of volumes; the cluster's default otherwise."
+    )
+    volume_access: VolumeAccess = _env(
+        "MOORAGE_KUBERNETES_VOLUME_ACCESS",
+        "ReadWriteOnce",
+        "Access mode of volumes: `ReadWriteMany` lets pods on several nodes have one at a time.",
+    )
+    schedule_timeout: float = _env(
+        "MOORAGE_KUBERNETES_SCHEDULE_TIMEOUT",
+        120.0,
+        "Seconds a pod may wait for a node with room before its start is given up and tried again.",
+        ge=0,
+    )
+    max_lease: int = _env(
+        "MOORAGE_KUBERNETES_MAX_LEASE",
+        2_592_000,
+        "Seconds after which the cluster ends a pod, whatever became of Moorage; longer than any reservation.",
+        ge=60,
+    )
     hypervisor_url: str | None = _env("VM_HYPERVISOR_URL", None, "libvirt connection of the libvirt runtime.")
     openstack_auth_url: str | None = _env("OPENSTACK_AUTH_URL", None, "Keystone of the OpenStack runtime.")
     openstack_username: str | None = _env("OPENSTACK_USERNAME", None, "User of the OpenStack runtime.")

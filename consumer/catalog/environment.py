@@ -13,6 +13,8 @@ from schemas.events import Resource, User
 
 Protocol = Literal["tcp", "udp"]
 PullPolicy = Literal["always", "if-not-present", "never"]
+ServiceType = Literal["cluster", "node-port", "load-balancer"]
+VolumeAccess = Literal["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"]
 
 RESERVED_VARIABLES = frozenset(
     {
@@ -87,6 +89,17 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
+class Kubernetes:
+    """What a template says of the runtime `kubernetes` alone; None for what the runtime's own settings decide.
+
+    `service` is how ports are reached, `runtime_class` the name of one of the cluster's, such as `gvisor`.
+    """
+
+    service: ServiceType | None = None
+    runtime_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EnvironmentSpec:
     """What to provision. `key` is the label value (a hash of instance and reservation) that finds it again.
 
@@ -120,6 +133,7 @@ class EnvironmentSpec:
     devices: tuple[str, ...] = ()
     must_enforce: bool = False
     security: Security = field(default_factory=Security)
+    kubernetes: Kubernetes = Kubernetes()
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     pull: PullPolicy = "if-not-present"
@@ -150,6 +164,8 @@ class EnvironmentSpec:
         identity |= {"entrypoint": self.entrypoint} if self.entrypoint else {}
         identity |= {"volume": (self.volume.name, self.volume.path)} if self.volume else {}
         identity |= {"devices": (self.gpus, self.devices)} if self.gpus or self.devices else {}
+        if self.kubernetes != Kubernetes():
+            identity["kubernetes"] = (self.kubernetes.service, self.kubernetes.runtime_class)
         if self.security != Security():  # what was made before there was a choice stays what it was
             identity["security"] = self.security.identity()
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from consumer.catalog.access import login_for
-from consumer.catalog.environment import AccessHints, EnvironmentSpec, Limits, Port, Volume
+from consumer.catalog.environment import AccessHints, EnvironmentSpec, Kubernetes, Limits, Port, Volume
 from consumer.catalog.identity import environment_labels, environment_name, reservation_key
 from consumer.catalog.image_policy import ImageChoice, ImagePolicy, MachineImagePolicy
 from consumer.catalog.images import tagged
 from consumer.catalog.parameters import Overrides, Parameter, parse_parameters
 from consumer.catalog.ports import merge_ports, place_host_ports
 from consumer.catalog.security import Security
-from consumer.catalog.template import CONTAINER_ENGINES, MACHINE_RUNTIMES, Template
+from consumer.catalog.template import CONTAINER_RUNTIMES, MACHINE_RUNTIMES, Template
 from consumer.catalog.variables import check_variables, refuse_denied, reservation_variables
 from consumer.catalog.volumes import volume_for
 from schemas.state import ReservationState
@@ -38,7 +38,7 @@ def resolve(
     ports = _ports(template, overrides)
     access = _access(template, ports)
     login, why_no_login = (None, None)
-    if template.runtime in CONTAINER_ENGINES:
+    if template.runtime in CONTAINER_RUNTIMES:
         login, why_no_login = login_for(template.access, state.user)
     limits = _limits(template, overrides)
     return EnvironmentSpec(
@@ -64,6 +64,7 @@ def resolve(
         devices=template.devices,
         must_enforce=template.on_unenforceable == "refuse",
         security=template.security.security() if template.security is not None else Security(),
+        kubernetes=template.kubernetes.kubernetes() if template.kubernetes is not None else Kubernetes(),
         environment=_environment(template, overrides, state),
         labels={
             **template.labels,

@@ -17,6 +17,7 @@ from consumer.catalog.fields import UNLIMITED, Amount, Section, problem
 from consumer.catalog.identity import MANAGED_BY
 from consumer.catalog.image_policy import ImagePattern, ImagePolicy, MachineImagePolicy, OnViolation, parse_pattern
 from consumer.catalog.images import parse_image
+from consumer.catalog.kubernetes import KubernetesSection
 from consumer.catalog.messages import MessagesSection
 from consumer.catalog.parameters import Parameter
 from consumer.catalog.ports import PortRange
@@ -29,12 +30,13 @@ from consumer.catalog.wording import did_you_mean, quoted
 from schemas.events import Resource
 
 CONTAINER_ENGINES = frozenset({"docker", "podman"})
-"""Where a template's entrypoint, volume and devices can be had, and a key be put into an image."""
+"""Where a template's devices can be had."""
 
 MACHINE_RUNTIMES = frozenset({"libvirt", "openstack"})
 """Where images are plain names. Elsewhere they are references, on `process` too: a laptop refuses what a lab would."""
 
 CONTAINER_RUNTIMES = frozenset({"docker", "podman", "kubernetes"})
+"""Where a template's entrypoint, volume and GPUs can be had, and a user's key be put beside an image."""
 
 Runtime = Literal["process", "docker", "podman", "kubernetes", "libvirt", "openstack"]
 
@@ -150,6 +152,7 @@ class Template(Section):
     labels: Annotated[Mapping[str, str], PlainValidator(_labels)] = Field(default_factory=dict)
     access: AccessSection = AccessSection()
     security: SecuritySection | None = None
+    kubernetes: KubernetesSection | None = None
     images: ImagesSection | None = None
     overrides: Annotated[frozenset[Parameter], PlainValidator(_overrides)] = frozenset(Parameter)
     on_disallowed: Literal["refuse", "ignore"] = "refuse"
@@ -223,15 +226,16 @@ class Template(Section):
         return self
 
     @model_validator(mode="after")
-    def _engine_can(self) -> Self:
-        if self.runtime in CONTAINER_ENGINES:
-            return self
-        for field in ("engines", "entrypoint", "volume", "gpus", "devices"):
-            if getattr(self, field):
+    def _runtime_can(self) -> Self:
+        contained = self.runtime in CONTAINER_RUNTIMES
+        there = {"entrypoint": contained, "volume": contained, "gpus": contained}
+        there |= dict.fromkeys(("engines", "devices"), self.runtime in CONTAINER_ENGINES)
+        for field, can in there.items():
+            if getattr(self, field) and not can:
                 raise problem(f"cannot be had with {self.runtime}: leave it out", field)
         if self.runtime == "process" and self.on_unenforceable == "refuse":
             raise problem("cannot be refuse with process, which bounds no environment as a whole", "on_unenforceable")
-        if self.access.ssh_key == "required":
+        if self.access.ssh_key == "required" and not contained:
             raise problem(f"cannot be required with {self.runtime}, which installs none", "access", "ssh_key")
         return self
 
@@ -240,6 +244,20 @@ class Template(Section):
         if len(self.engines) > 1 and self.volume is not None and self.volume.scope == "user":
             why = "a user's volume is on one engine, and their next environment may be on another"
             raise problem(f"{why}: name one engine, or write `scope: reservation`", "engines")
+        return self
+
+    @model_validator(mode="after")
+    def _kubernetes_can(self) -> Self:
+        if self.runtime != "kubernetes":
+            if self.kubernetes is not None:
+                raise problem(f"is for kubernetes, and the runtime is {self.runtime}: leave it out", "kubernetes")
+            return self
+        if self.gpus == "all":
+            raise problem("cannot be all with kubernetes, which gives GPUs by number: write how many", "gpus")
+        for field in ("pids", "open_files"):
+            if self.security is not None and getattr(self.security, field) is not None:
+                why = "cannot be set with kubernetes, where the nodes bound it (podPidsLimit of the kubelet)"
+                raise problem(f"{why}: leave it out", "security", field)
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from consumer.catalog.access import AccessSection
 from consumer.catalog.engine_section import EngineSection
 from consumer.catalog.environment import RESERVED_VARIABLES
 from consumer.catalog.fields import Section
+from consumer.catalog.kubernetes import KubernetesSection
 from consumer.catalog.parameters import DEFAULT_ALIASES, Parameter, parse_parameters
 from consumer.catalog.strictyaml import read_yaml
 from consumer.catalog.templates import Catalog
@@ -33,7 +34,7 @@ def test_every_example_of_the_how_to_is_a_catalog(text: str) -> None:
 
 def test_the_how_to_shows_every_key_of_a_template_in_its_complete_example() -> None:
     complete = Catalog.from_yaml(EXAMPLES[1], instance="test").templates[0]
-    assert complete.model_fields_set == set(template.Template.model_fields) - {"images"}
+    assert complete.model_fields_set == set(template.Template.model_fields) - {"images", "kubernetes"}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_the_how_to_shows_every_key_of_a_template_in_its_complete_example() -> N
         template.Match,
         AccessSection,
         VolumeSection,
+        KubernetesSection,
         template.ImagesSection,
         quota_section.Quota,
         quota_section.Quotas,

@@ -122,10 +122,26 @@ def test_a_password_is_in_no_representation(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_runtime_that_is_not_there_is_refused_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONTAINER_RUNTIME", "kubernetes")
+    monkeypatch.setenv("CONTAINER_RUNTIME", "openstack")
     settings = Settings()
-    with pytest.raises(ConfigurationError, match="does not provide the runtime kubernetes"):
+    with pytest.raises(ConfigurationError, match="does not provide the runtime openstack"):
         provisioners_of(settings, catalog_of(settings).runtimes)
+
+
+def test_a_namespace_that_cannot_be_one_is_refused_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K8S_NAMESPACE", "Labs/2026")
+    with pytest.raises(ConfigurationError, match="K8S_NAMESPACE cannot be used: namespace 'Labs/2026' is none"):
+        provisioners_of(Settings(), frozenset({"kubernetes"}))
+
+
+def test_pods_have_no_capabilities_unless_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTAINER_RUNTIME", "kubernetes")
+    (template,) = catalog_of(Settings()).templates
+    assert template.security is None or template.security.capabilities == ()
+    monkeypatch.setenv("DEFAULT_CAPABILITIES", "NET_BIND_SERVICE")
+    (template,) = catalog_of(Settings()).templates
+    assert template.security is not None
+    assert template.security.capabilities == ("NET_BIND_SERVICE",)
 
 
 def test_a_template_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

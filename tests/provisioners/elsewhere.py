@@ -69,6 +69,10 @@ def _provisioner_for(options: Any) -> Provisioner:
         from consumer.provisioners.docker import DockerProvisioner
 
         return DockerProvisioner(options)
+    if type(options).__name__ == "KubernetesOptions":
+        from consumer.provisioners.kubernetes import KubernetesProvisioner
+
+        return KubernetesProvisioner(options)
     from consumer.provisioners.process import ProcessProvisioner
 
     return ProcessProvisioner(options)

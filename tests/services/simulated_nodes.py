@@ -9,7 +9,7 @@ from tests.services.rundir import RunDir
 
 _STAGES = Path(__file__).with_name("simulated_nodes.yaml")
 _NODES = 2
-_CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "1000"}
+_CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "1000", "ephemeral-storage": "1Ti"}
 
 
 def start_with_simulated_nodes(run_dir: RunDir) -> ControlPlane:

@@ -27,7 +27,6 @@ from consumer.provisioners.docker.engine import Engine
 from consumer.provisioners.docker.errors import Conflicting, Missing, NoStorageLimits, is_of_network
 from consumer.provisioners.docker.hardening import confines_system_calls, refuse_root
 from consumer.provisioners.docker.images import Content
-from consumer.provisioners.docker.inflight import InFlight
 from consumer.provisioners.docker.keys import install_key
 from consumer.provisioners.docker.networks import Networks
 from consumer.provisioners.docker.options import ISOLATED, PRIVATE, DockerOptions
@@ -35,6 +34,7 @@ from consumer.provisioners.docker.pulls import ImagePulls
 from consumer.provisioners.docker.stats import usage_of
 from consumer.provisioners.docker.volumes import Volumes
 from consumer.provisioners.docker.watching import watch
+from consumer.provisioners.inflight import InFlight
 from consumer.provisioners.labels import refuse_foreign, refuse_other_spec
 from consumer.provisioners.readiness import Look, said, until_ready
 

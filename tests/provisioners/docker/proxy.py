@@ -34,6 +34,7 @@ class _Rule:
     times: int
     status: int = 500
     body: bytes = b""
+    headers: bytes = b""
     change: Callable[[Any], Any] | None = None
 
 
@@ -60,10 +61,19 @@ class EngineProxy:
         """Do `action` to the next `times` requests whose `METHOD path` matches."""
         self._rules.append(_Rule(re.compile(pattern), action, times))
 
-    def answer(self, pattern: str, status: int, message: str, *, times: int = 1, raw: bytes | None = None) -> None:
+    def answer(
+        self,
+        pattern: str,
+        status: int,
+        message: str,
+        *,
+        times: int = 1,
+        raw: bytes | None = None,
+        headers: bytes = b"",
+    ) -> None:
         """Answer such requests here, as the engine would with an error."""
         body = json.dumps({"message": message}).encode() if raw is None else raw
-        self._rules.append(_Rule(re.compile(pattern), "answer", times, status, body))
+        self._rules.append(_Rule(re.compile(pattern), "answer", times, status, body, headers))
 
     def disturb(self, chance: float, *, seed: int = 0) -> None:
         """From now on, let something befall each request with this chance; 0 ends it."""
@@ -78,7 +88,7 @@ class EngineProxy:
         return sum(count for request, count in self.seen.items() if re.search(pattern, request))
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._accept, self.socket)
+        self._server = await self._listen()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -122,8 +132,8 @@ class EngineProxy:
             case "answer":
                 assert rule is not None
                 kind = b"application/json" if rule.body.startswith(b"{") else b"text/plain"
-                answer = b"HTTP/1.1 %d X\r\nContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-                writer.write(answer % (rule.status, kind, len(rule.body)) + rule.body)
+                answer = b"HTTP/1.1 %d X\r\nContent-Type: %b\r\nContent-Length: %d\r\n%bConnection: close\r\n\r\n"
+                writer.write(answer % (rule.status, kind, len(rule.body), rule.headers) + rule.body)
                 await writer.drain()
             case action:
                 head = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -136,8 +146,14 @@ class EngineProxy:
         self.faults.append((f"{action} {status}" if status else action, request))
         return _Rule(re.compile(""), action, 1, status, b'{"message": "by chance"}')
 
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_unix_server(self._accept, self.socket)
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(self.engine)
+
     async def _pass_on(self, request: bytes, writer: asyncio.StreamWriter, action: Action | None) -> None:
-        from_engine, to_engine = await asyncio.open_unix_connection(self.engine)
+        from_engine, to_engine = await self._reach()
         try:
             to_engine.write(request)
             if action == "abandon":

@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class InFlight:
-    """What the engine was asked for a key and has not answered yet.
+    """What a runtime was asked for a key and has not answered yet.
 
-    The engine does not stop creating a container because the client hung up. Whoever cleans up after a cancelled
-    request waits here first: otherwise it finds nothing, and the container appears afterwards.
+    It does not stop creating something because the client hung up. Whoever cleans up after a cancelled
+    request waits here first: otherwise it finds nothing, and what it looked for appears afterwards.
     """
 
     def __init__(self) -> None:
@@ -21,12 +21,12 @@ class InFlight:
 
     async def run(self, key: str, request: Coroutine[Any, Any, T]) -> T:
         """What `request` comes to. When the caller is cancelled it goes on by itself."""
-        task = asyncio.create_task(request, name=f"docker-{key}")
+        task = asyncio.create_task(request, name=f"request-{key}")
         self._tasks.setdefault(key, set()).add(task)
         task.add_done_callback(lambda _: self._done(key, task))
         await asyncio.wait([task])
         if task.cancelled():
-            raise Unavailable("The connection to the engine was closed.")
+            raise Unavailable("The connection to the runtime was closed.")
         return task.result()
 
     async def settled(self, key: str) -> None:

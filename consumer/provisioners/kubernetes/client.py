@@ -1,0 +1,218 @@
+"""The API server as we use it: few verbs on raw objects, every failure already a decision."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from consumer.handling.errors import Unavailable
+from consumer.provisioners.kubernetes.connection import Connection
+from consumer.provisioners.kubernetes.errors import Answer, Expired, Missing, Unauthorized, meaning_of
+from consumer.provisioners.kubernetes.kinds import POD, Kind, Object
+from consumer.provisioners.kubernetes.options import KubernetesOptions
+from consumer.provisioners.kubernetes.pacing import Pace
+
+_PAGE = 500
+_WATCH_SECONDS = 240
+_LATE = 15.0
+"""Seconds that the end of a watch may be late before nobody is believed to be there."""
+
+_TURNED_AWAY = 5
+"""How often a request is asked again that the server had no time for."""
+
+_LONGEST_WAIT = 30.0
+_PATIENCE = 1.0
+
+
+class Client:
+    """Asks for objects of one namespace. Everything may raise `Transient`, `Permanent` or `Unavailable`.
+
+    What the server turned away for having too much to do (429) is asked again when it says, a few times.
+    """
+
+    def __init__(self, options: KubernetesOptions) -> None:
+        self._options = options
+        self._connection = Connection(options)
+        self._pace = Pace(options.requests_per_second, 2 * options.requests_per_second)
+
+    @property
+    def server(self) -> str:
+        return self._connection.server
+
+    async def get(self, kind: Kind, name: str) -> Object | None:
+        try:
+            return await self.ask("GET", kind.path(self._options.namespace, name))
+        except Missing:
+            return None
+
+    async def list(self, kind: Kind, selector: str) -> tuple[list[Object], str]:
+        """The objects with these labels, and the version of the whole, from which a watch goes on."""
+        found: list[Object] = []
+        query = {"labelSelector": selector, "limit": str(_PAGE)}
+        while True:
+            page = await self.ask("GET", kind.path(self._options.namespace), query=query)
+            found += page.get("items") or ()
+            about = page["metadata"]
+            if not about.get("continue"):
+                return found, str(about["resourceVersion"])
+            query["continue"] = about["continue"]
+
+    async def create(self, kind: Kind, body: Object) -> Object:
+        """Raises `Conflicting` when the name is taken."""
+        return await self.ask("POST", kind.path(self._options.namespace), body=body)
+
+    async def patch(self, kind: Kind, name: str, body: Object) -> Object:
+        """Raises `Missing`."""
+        return await self.ask("PATCH", kind.path(self._options.namespace, name), body=body)
+
+    async def delete(self, kind: Kind, name: str, uid: str, *, foreground: bool = False) -> None:
+        """Have this very object deleted; with `foreground` it stays until what belongs to it is gone.
+
+        Raises `Missing`, and `Conflicting` when another one has its name.
+        """
+        how = "Foreground" if foreground else "Background"
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": how}
+        await self.ask("DELETE", kind.path(self._options.namespace, name), body=body)
+
+    async def log(self, pod: str, lines: int) -> str:
+        """The last lines that the pod's program wrote."""
+        path = f"{POD.path(self._options.namespace, pod)}/log"
+        async with self._request("GET", path, query={"tailLines": str(lines), "limitBytes": "65536"}) as response:
+            return (await response.read()).decode("utf-8", "replace")
+
+    async def version(self) -> str:
+        async with self._request("GET", "/version") as response:
+            return str(json.loads(await response.read())["gitVersion"])
+
+    async def may(self, verb: str, group: str, resource: str) -> bool:
+        """Whether we are allowed to do this in the namespace."""
+        name, _, part = resource.partition("/")
+        about = {"namespace": self._options.namespace, "verb": verb, "group": group, "resource": name}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": about | ({"subresource": part} if part else {})},
+        }
+        shown = await self.ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
+        return bool((shown.get("status") or {}).get("allowed"))
+
+    async def ask(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Object | None = None
+    ) -> dict[str, Any]:
+        """The object that is answered. Raises an `Answer` where the server says no."""
+        async with self._request(method, path, query=query, body=body) as response:
+            shown: dict[str, Any] = json.loads(await response.read())
+            if not shown["kind"] or not isinstance(shown.get("items") or [], list):
+                raise ValueError("no object of the API")
+            return shown
+
+    async def watch(self, kind: Kind, selector: str, since: str) -> AsyncIterator[tuple[str, Object]]:
+        """Changes since that version: ADDED, MODIFIED, DELETED or BOOKMARK, each with the object, until the server
+        has had enough. Raises `Expired` when it has forgotten them."""
+        query = {
+            "labelSelector": selector,
+            "resourceVersion": since,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(_WATCH_SECONDS),
+        }
+        path = kind.path(self._options.namespace)
+        async with self._request("GET", path, query=query, silence=_WATCH_SECONDS + _LATE) as response:
+            async for line in response.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    meaning = meaning_of(int(event["object"].get("code") or 500), event["object"], None)
+                    raise meaning if isinstance(meaning, Expired) or not isinstance(meaning, Answer) else Expired()
+                yield event["type"], event["object"]
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        silence: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A response that is a success. With `silence` it may go on for ever, if it is never quiet for that long."""
+        limit = self._options.request_timeout
+        timeout = (
+            aiohttp.ClientTimeout(total=limit)
+            if silence is None
+            else aiohttp.ClientTimeout(connect=limit, sock_connect=limit, sock_read=silence)
+        )
+        try:
+            response = await self._answered(method, path, query, body, timeout)
+            try:
+                yield response
+            finally:
+                response.close() if silence is not None else response.release()
+        except (TimeoutError, asyncio.IncompleteReadError) as error:
+            raise Unavailable("The Kubernetes API does not answer in time.") from error
+        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+            raise Unavailable("The Kubernetes API and Moorage do not accept each other's certificates.") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable("The Kubernetes API cannot be reached.") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Unavailable("What answers is not the Kubernetes API.") from error
+
+    async def _answered(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Object | None,
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        turned_away, logged_in_again = 0, False
+        while True:
+            await self._pace.turn()
+            api, token = await self._connection.api(), self._connection.token
+            response: aiohttp.ClientResponse = await api.call_api(
+                path,
+                method,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": _content_type(method)},
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _request_timeout=timeout,
+            )
+            if 200 <= response.status <= 299:
+                return response
+            meaning = meaning_of(response.status, await _said(response), _retry_after(response))
+            if isinstance(meaning, Unauthorized):
+                if logged_in_again or not await self._connection.log_in_again(token):
+                    raise Unavailable("The Kubernetes API does not accept Moorage's login.")
+                logged_in_again = True
+                continue
+            if response.status != 429 or turned_away == _TURNED_AWAY:
+                raise meaning
+            turned_away += 1
+            await asyncio.sleep(min(_retry_after(response) or _PATIENCE, _LONGEST_WAIT))
+
+
+def _content_type(method: str) -> str:
+    return "application/merge-patch+json" if method == "PATCH" else "application/json"
+
+
+async def _said(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
+    """The Status object of an answer; empty when it is none."""
+    try:
+        said = json.loads(await response.read())
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else None

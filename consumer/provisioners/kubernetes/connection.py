@@ -1,0 +1,79 @@
+"""Who we are to which API server: from the cluster that Moorage runs in, or from a kubeconfig."""
+
+import asyncio
+import os
+
+import yaml
+from kubernetes_asyncio.client import ApiClient, Configuration
+from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
+
+from consumer.handling.errors import Unavailable
+from consumer.provisioners.kubernetes.options import KubernetesOptions
+
+_CONNECTIONS = 128
+_IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
+_USUAL = "~/.kube/config"
+
+
+class Connection:
+    """The client library's connection, made when it is first needed."""
+
+    def __init__(self, options: KubernetesOptions) -> None:
+        self._options = options
+        self._api: ApiClient | None = None
+        self._configuration = Configuration()
+        self._configuration.connection_pool_maxsize = _CONNECTIONS
+        self._making = asyncio.Lock()
+
+    async def api(self) -> ApiClient:
+        """Raises `Unavailable` when there is no login, or none that can be read."""
+        async with self._making:
+            if self._api is None:
+                await self._load()
+                try:
+                    self._api = ApiClient(self._configuration)
+                except (OSError, ValueError) as error:
+                    raise Unavailable("The certificates of the kubeconfig cannot be used.") from error
+                self._api.user_agent = "moorage"
+            return self._api
+
+    async def log_in_again(self, token: str | None) -> bool:
+        """Read the login anew, unless that was done since `token` was; True when there is another one now.
+
+        Files that hold a token change, and what programs (`exec`) give out runs out.
+        """
+        async with self._making:
+            if self.token == token:
+                await self._load()
+            return self.token != token
+
+    @property
+    def token(self) -> str | None:
+        token: str | None = self._configuration.api_key.get("BearerToken")
+        return token
+
+    @property
+    def server(self) -> str:
+        return str(self._configuration.host)
+
+    async def close(self) -> None:
+        async with self._making:
+            if self._api is not None:
+                await self._api.close()
+                self._api = None
+
+    async def _load(self) -> None:
+        options = self._options
+        try:
+            if options.kubeconfig is None and options.context is None and os.environ.get(_IN_CLUSTER):
+                load_incluster_config(self._configuration)
+                return
+            file = options.kubeconfig or _USUAL
+            await load_kube_config(file, options.context, self._configuration, persist_config=False)
+        except ConfigException as error:
+            raise Unavailable(f"There is no usable kubeconfig: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, AssertionError, yaml.YAMLError) as error:
+            raise Unavailable("The kubeconfig cannot be read.") from error
+        except Exception as error:
+            # A program that gives out logins fails as it likes.
+            raise Unavailable("The program that the kubeconfig names gives no login.") from error

@@ -1,0 +1,82 @@
+"""What an operator should know of a cluster before users come: each finding with its remedy."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+from consumer.catalog.needs import Needs
+from consumer.handling.errors import ProvisionerError
+from consumer.handling.ports import Finding, Level
+from consumer.provisioners.kubernetes.client import Client
+from consumer.provisioners.kubernetes.errors import Answer, NoNamespace
+from consumer.provisioners.kubernetes.options import KubernetesOptions
+from consumer.provisioners.kubernetes.permissions import NEEDED, WELCOME, Rule
+
+_ENFORCE = "pod-security.kubernetes.io/enforce"
+_NODE_PORTS = range(30_000, 32_768)
+
+
+async def diagnose(client: Client, options: KubernetesOptions, needs: Needs) -> list[Finding]:
+    """Everything that can be told; when the API does not answer, why, and nothing else."""
+    try:
+        version = await client.version()
+        missing = [rule for rule in await asyncio.gather(*(_lacking(client, rule) for rule in NEEDED)) if rule.verbs]
+    except ProvisionerError as error:
+        remedy = "Check KUBECONFIG, MOORAGE_KUBERNETES_CONTEXT and the way to the API server (kubectl cluster-info)."
+        return [Finding(Level.ERROR, "API", error.message, remedy)]
+    return [
+        Finding(Level.OK, "API", f"It answers at {client.server}: Kubernetes {version}."),
+        await _namespace(client, options),
+        *(_not_allowed(rule, options) for rule in missing),
+        *([] if missing else [Finding(Level.OK, "permissions", "Moorage may do all that it has to.")]),
+        *await _usage(client),
+        *_ports(needs),
+    ]
+
+
+async def _lacking(client: Client, rule: Rule) -> Rule:
+    """The part of a rule that does not hold for us."""
+    allowed = await asyncio.gather(*(client.may(verb, rule.group, rule.resource) for verb in rule.verbs))
+    return replace(rule, verbs=tuple(verb for verb, may in zip(rule.verbs, allowed, strict=True) if not may))
+
+
+def _not_allowed(rule: Rule, options: KubernetesOptions) -> Finding:
+    what = f"Moorage may not {', '.join(rule.verbs)} {rule.resource} in the namespace {options.namespace}."
+    return Finding(Level.ERROR, "permissions", what, f"Add to its Role: {rule}")
+
+
+async def _namespace(client: Client, options: KubernetesOptions) -> Finding:
+    subject = f"namespace {options.namespace}"
+    try:
+        shown = await client.ask("GET", f"/api/v1/namespaces/{options.namespace}")
+    except NoNamespace:
+        return Finding(Level.ERROR, subject, "It does not exist.", f"kubectl create namespace {options.namespace}")
+    except (ProvisionerError, Answer):
+        remedy = f"Add to its Role: {WELCOME[0]}"
+        return Finding(Level.WARNING, subject, "Moorage may not look at it, so its Pod Security is not known.", remedy)
+    level = (shown["metadata"].get("labels") or {}).get(_ENFORCE)
+    if level == "restricted":
+        return Finding(Level.OK, subject, "Its Pod Security is restricted.")
+    remedy = f"kubectl label namespace {options.namespace} {_ENFORCE}=restricted; or baseline, if templates need root."
+    said = f"enforces Pod Security {level}" if level else "enforces no Pod Security"
+    what = f"It {said}: only Moorage itself keeps pods from more."
+    return Finding(Level.WARNING if level != "baseline" else Level.OK, subject, what, remedy)
+
+
+async def _usage(client: Client) -> list[Finding]:
+    try:
+        await client.ask("GET", "/apis/metrics.k8s.io/v1beta1")
+    except (ProvisionerError, Answer):
+        what = "No metrics server answers: nobody can tell what environments use."
+        return [Finding(Level.WARNING, "metrics", what, "Install metrics-server, if you want to know.")]
+    if (await _lacking(client, WELCOME[1])).verbs:
+        what = "Moorage may not read what environments use."
+        return [Finding(Level.WARNING, "metrics", what, f"Add to its Role: {WELCOME[1]}")]
+    return []
+
+
+def _ports(needs: Needs) -> Iterator[Finding]:
+    for template, ports in needs.host_ports:
+        if ports.first not in _NODE_PORTS or ports.last not in _NODE_PORTS:
+            what = f"Its host ports {ports} are not all among a cluster's usual node ports, 30000-32767."
+            yield Finding(Level.WARNING, f"template {template}", what, "Change `host_ports`, or the cluster's range.")

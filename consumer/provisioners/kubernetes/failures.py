@@ -1,0 +1,116 @@
+"""Why a pod does not come up, as soon as it can be told. No I/O here."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from consumer.catalog.environment import EnvironmentSpec
+from consumer.handling.errors import Permanent, ProvisionerError, Transient
+from consumer.handling.ports import Status
+from consumer.provisioners.kubernetes.kinds import Object, is_dying
+from consumer.provisioners.kubernetes.pods import image_of
+from consumer.provisioners.kubernetes.sights import container_state, status_of
+from consumer.provisioners.text import shortened, without_paths
+
+_PULLING = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed")
+_MADE_TO_END = (
+    "Evicted",
+    "Preempting",
+    "Preempted",
+    "Terminated",
+    "NodeShutdown",
+    "NodeLost",
+    "UnexpectedAdmissionError",
+)
+_ROOT = re.compile(r"runAsNonRoot|non-numeric user|run as root", re.IGNORECASE)
+_NOT_FOUND = re.compile(r"not found|manifest unknown|name unknown|no match for platform|does not exist", re.IGNORECASE)
+_DENIED = re.compile(r"denied|unauthorized|authentication required|forbidden|no basic auth", re.IGNORECASE)
+_LIMITED = re.compile(r"toomanyrequests|too many requests|rate limit|429", re.IGNORECASE)
+_NOT_STARTABLE = re.compile(
+    r"executable file not found|no such file or directory|permission denied|exec format error|is a directory"
+    r"|no command specified"
+)
+_RATE_LIMIT_PAUSE = 60.0
+_LONGEST_SAID = 160
+
+
+def failure_of(spec: EnvironmentSpec, pod: Object) -> ProvisionerError | None:
+    """What keeps the pod from coming up and will not pass by itself; None while there is hope.
+
+    A program that ran and ended is none of these: what it said last belongs to the reason.
+    """
+    if is_dying(pod):
+        return Transient("runtime_busy", "The pod was deleted while it was being started.")
+    status = pod.get("status", {})
+    state = container_state(pod)
+    if (waiting := state.get("waiting")) is not None:
+        return _of_waiting(spec, waiting.get("reason") or "", waiting.get("message") or "")
+    if status_of(pod) is Status.STOPPED and "terminated" not in state:
+        reason, said = status.get("reason") or "", _short(status.get("message") or "")
+        if reason.startswith("OutOf"):
+            return Transient("runtime_full", f"The pod's node has no room: {said}")
+        if reason == "DeadlineExceeded":
+            return Permanent("invalid_spec", "The pod took longer to start than the cluster lets any pod live.")
+        return Transient("runtime_error", f"The cluster gave the pod up ({reason or 'no reason told'}). {said}".strip())
+    return None
+
+
+def ended_by_cluster(pod: Object) -> bool:
+    """Whether its program ended because the pod had to go: evicted, or its node was shut down."""
+    return pod.get("status", {}).get("reason") in _MADE_TO_END
+
+
+def not_startable(said: str) -> Permanent:
+    """The node's engine could not start the program, and says so at length."""
+    found = _NOT_STARTABLE.search(said)
+    return Permanent("exited_at_start", f"The image cannot run this command: {found[0] if found else _short(said)}.")
+
+
+def unscheduled(pod: Object) -> str | None:
+    """Why no node takes the pod, in the scheduler's words; None when one does, or nobody has tried yet."""
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return _short(condition.get("message") or condition.get("reason") or "")
+    return None
+
+
+def is_ready(pod: Object) -> bool:
+    conditions: list[Mapping[str, Any]] = pod.get("status", {}).get("conditions") or []
+    return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+
+
+def _of_waiting(spec: EnvironmentSpec, reason: str, said: str) -> ProvisionerError | None:
+    name = shortened(image_of(spec), 120)
+    match reason:
+        case "InvalidImageName":
+            return Permanent("invalid_spec", f"{name} is not a valid image name.")
+        case "ErrImageNeverPull":
+            return Permanent("image_not_present", f"The image {name} is not at hand on the pod's node.")
+        case reason if reason in _PULLING:
+            return _of_pull(name, said.replace(image_of(spec), "").replace(spec.image, ""), reason)
+        case "CreateContainerConfigError" if _ROOT.search(said):
+            return Permanent(
+                "image_runs_as_root", "The image runs as root: only a user other than root, by number, may run."
+            )
+        case "CreateContainerConfigError" if "not found" in said:
+            return Transient("runtime_error", f"Something that the pod needs is not there: {_short(said)}")
+        case "CreateContainerConfigError":
+            return Permanent("invalid_spec", f"The node cannot make this container: {_short(said)}")
+        case "CreateContainerError" | "RunContainerError" | "PreCreateHookError" | "PostStartHookError":
+            return not_startable(said)
+    return None
+
+
+def _of_pull(name: str, said: str, reason: str) -> ProvisionerError:
+    """A registry's refusal, in the words of whatever engine the node has."""
+    if _LIMITED.search(said):
+        return Transient("image_pull_failed", f"The registry limits how often {name} may be pulled.", _RATE_LIMIT_PAUSE)
+    if _DENIED.search(said):
+        return Permanent("image_pull_denied", f"The image {name} does not exist or its registry wants a login.")
+    if _NOT_FOUND.search(said):
+        return Permanent("image_not_found", f"The image {name} was not found, or not for this architecture.")
+    return Transient("image_pull_failed", f"The image {name} could not be pulled ({reason}).")
+
+
+def _short(said: str) -> str:
+    return shortened(without_paths(said), _LONGEST_SAID)

@@ -1,0 +1,56 @@
+"""The kinds of objects that an environment is made of, as the API has them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Object = Mapping[str, Any]
+"""An object of the API as JSON has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`plural` is its name in paths and in rules of RBAC; `group` is empty for the core."""
+
+    name: str
+    plural: str
+    group: str = ""
+    version: str = "v1"
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str, name: str | None = None) -> str:
+        root = f"/apis/{self.group}" if self.group else "/api"
+        return f"{root}/{self.version}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+
+
+ANCHOR = Kind("ConfigMap", "configmaps")
+"""One for each environment: what everything else of it belongs to."""
+
+POD = Kind("Pod", "pods")
+SERVICE = Kind("Service", "services")
+SECRET = Kind("Secret", "secrets")
+NETWORK_POLICY = Kind("NetworkPolicy", "networkpolicies", "networking.k8s.io")
+CLAIM = Kind("PersistentVolumeClaim", "persistentvolumeclaims")
+
+OWNED = (POD, SERVICE, SECRET, NETWORK_POLICY)
+"""What goes with its anchor."""
+
+
+def uid_of(shown: Object) -> str:
+    return str(shown["metadata"]["uid"])
+
+
+def name_of(shown: Object) -> str:
+    return str(shown["metadata"]["name"])
+
+
+def is_dying(shown: Object) -> bool:
+    return shown["metadata"].get("deletionTimestamp") is not None
+
+
+def belongs_to_anchor(shown: Object, anchor: Object) -> bool:
+    owners = shown["metadata"].get("ownerReferences") or ()
+    return any(owner.get("uid") == uid_of(anchor) for owner in owners)

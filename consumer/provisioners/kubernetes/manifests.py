@@ -1,0 +1,95 @@
+"""All that belongs to an environment but its pod, as the API takes it. No I/O here."""
+
+from typing import Any
+
+from consumer.catalog.environment import EnvironmentSpec, Volume
+from consumer.catalog.identity import KEY
+from consumer.provisioners.kubernetes.kinds import ANCHOR, Object, name_of, uid_of
+from consumer.provisioners.kubernetes.names import annotations_for, label_value, labels_for
+from consumer.provisioners.kubernetes.options import KubernetesOptions
+from consumer.provisioners.kubernetes.pods import AUTHORIZED_KEYS
+
+_SERVICE_TYPES = {"cluster": "ClusterIP", "node-port": "NodePort", "load-balancer": "LoadBalancer"}
+_CLOSED = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
+_CLOSED_V6 = ("fc00::/7", "fe80::/10")
+"""Private networks, the nodes among them, and link-local addresses: that of a cloud's metadata service is one."""
+
+_LOCAL_DNS = "169.254.20.10/32"
+"""Where a DNS cache on the nodes listens, if there is one."""
+
+
+def anchor_of(spec: EnvironmentSpec, options: KubernetesOptions) -> dict[str, Any]:
+    """What an environment is known by, and all else of it belongs to."""
+    return {"metadata": _about(spec, options)}
+
+
+def owned_by(anchor: Object, spec: EnvironmentSpec, options: KubernetesOptions) -> dict[str, Any]:
+    """The metadata of what goes with its anchor, which is gone no sooner than it."""
+    owner = {
+        "apiVersion": ANCHOR.api_version,
+        "kind": ANCHOR.name,
+        "name": name_of(anchor),
+        "uid": uid_of(anchor),
+        "blockOwnerDeletion": True,
+    }
+    return _about(spec, options) | {"ownerReferences": [owner]}
+
+
+def service_of(spec: EnvironmentSpec, about: dict[str, Any], options: KubernetesOptions) -> dict[str, Any]:
+    kind = spec.kubernetes.service or options.service
+    ports = []
+    for port in spec.ports:
+        entry: dict[str, Any] = {
+            "name": f"{port.protocol}-{port.container}",
+            "port": port.service or port.container,
+            "targetPort": port.container,
+            "protocol": port.protocol.upper(),
+        }
+        if kind == "node-port" and port.host is not None:
+            entry["nodePort"] = port.host
+        ports.append(entry)
+    return {"metadata": about, "spec": {"type": _SERVICE_TYPES[kind], "selector": {KEY: spec.key}, "ports": ports}}
+
+
+def secret_of(spec: EnvironmentSpec, about: dict[str, Any]) -> dict[str, Any]:
+    """The variables, since any may be a secret, and the SSH key."""
+    key = {AUTHORIZED_KEYS: f"{spec.login.key.line}\n"} if spec.login is not None else {}
+    return {"metadata": about, "immutable": True, "stringData": dict(spec.environment) | key}
+
+
+def network_policy_of(spec: EnvironmentSpec, about: dict[str, Any]) -> dict[str, Any]:
+    """In: to the ports that were asked for. Out: to the internet and the cluster's DNS."""
+    inside = [{"port": port.container, "protocol": port.protocol.upper()} for port in spec.ports]
+    dns = [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
+    servers = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    internet = [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": [*_CLOSED]}},
+        {"ipBlock": {"cidr": "::/0", "except": [*_CLOSED_V6]}},
+    ]
+    return {
+        "metadata": about,
+        "spec": {
+            "podSelector": {"matchLabels": {KEY: spec.key}},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"ports": inside}] if inside else [],
+            "egress": [{"to": [servers, {"ipBlock": {"cidr": _LOCAL_DNS}}], "ports": dns}, {"to": internet}],
+        },
+    }
+
+
+def claim_of(volume: Volume, options: KubernetesOptions) -> dict[str, Any]:
+    """The claim of a volume. It belongs to no anchor: what is kept outlives its environment."""
+    labels = {name: label_value(value) for name, value in volume.labels.items()}
+    size = str(volume.size_bytes) if volume.size_bytes is not None else options.volume_size
+    spec: dict[str, Any] = {"accessModes": [options.volume_access], "resources": {"requests": {"storage": size}}}
+    if options.storage_class is not None:
+        spec["storageClassName"] = options.storage_class
+    return {"metadata": {"name": volume.name, "labels": labels, "annotations": dict(volume.labels)}, "spec": spec}
+
+
+def _about(spec: EnvironmentSpec, options: KubernetesOptions) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "labels": labels_for(spec, options.instance),
+        "annotations": annotations_for(spec, options.instance),
+    }

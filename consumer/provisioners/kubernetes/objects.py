@@ -1,0 +1,95 @@
+"""Get or create, and deletions that are waited for: by the id of an object, never by its name alone."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from consumer.handling.errors import Permanent, Transient, Unavailable
+from consumer.provisioners.kubernetes.client import Client
+from consumer.provisioners.kubernetes.errors import Conflicting, Missing
+from consumer.provisioners.kubernetes.kinds import (
+    ANCHOR,
+    POD,
+    Kind,
+    Object,
+    belongs_to_anchor,
+    is_dying,
+    name_of,
+    uid_of,
+)
+from consumer.provisioners.kubernetes.names import facts_of
+from consumer.provisioners.kubernetes.watching import Watch
+
+_LOOK_AGAIN, _LOOK_ANYWAY = 0.1, 2.0
+"""Seconds after which it is looked again though no change was told: at first, and in the end."""
+
+
+class Objects:
+    """`watches` tell when it is worth looking again; of other kinds it is looked now and then."""
+
+    def __init__(self, client: Client, watches: Mapping[Kind, Watch], gone_timeout: float) -> None:
+        self._client, self._watches, self._gone_timeout = client, watches, gone_timeout
+
+    async def create(self, kind: Kind, body: dict[str, Any]) -> Object:
+        """Raises `Conflicting` when the name is taken: perhaps by what we made ourselves, and the reply was lost."""
+        body = {"apiVersion": kind.api_version, "kind": kind.name} | body
+        try:
+            return await self._client.create(kind, body)
+        except (Unavailable, Transient) as error:
+            # It may have been done all the same: only looking tells.
+            with suppress(Unavailable, Transient):
+                if await self._client.get(kind, name_of(body)) is not None:
+                    raise Conflicting(name_of(body)) from error
+            raise
+
+    async def have(self, kind: Kind, body: dict[str, Any], anchor: Object) -> Object:
+        """The object of `anchor` that `body` describes: made, or found to be there.
+
+        One of an earlier anchor, on its way out, is waited for. Raises `Permanent("conflict")` when somebody else's
+        has the name, and `Transient("runtime_busy")` when the anchor is not there any more.
+        """
+        name = name_of(body)
+        while True:
+            try:
+                return await self.create(kind, body)
+            except Conflicting:
+                seen = await self._client.get(kind, name)
+            if seen is None:
+                continue
+            if not facts_of(seen):
+                raise Permanent("conflict", f"The {kind.name} {name} belongs to something Moorage did not make.")
+            if belongs_to_anchor(seen, anchor) and not is_dying(seen):
+                return seen
+            await self.gone(kind, seen)
+            if (now := await self._client.get(ANCHOR, name_of(anchor))) is None or uid_of(now) != uid_of(anchor):
+                raise Transient("runtime_busy", "The environment was removed while it was being made.")
+
+    async def delete(self, kind: Kind, shown: Object, *, foreground: bool = False) -> None:
+        """Have this object deleted, and return when it is gone."""
+        with suppress(Missing, Conflicting):  # then it is gone already
+            await self._client.delete(kind, name_of(shown), uid_of(shown), foreground=foreground)
+        await self.gone(kind, shown)
+
+    async def gone(self, kind: Kind, shown: Object) -> None:
+        """Return when this object is gone. Raises `Transient("runtime_busy")` when that takes too long."""
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + self._gone_timeout, _LOOK_AGAIN
+        while True:
+            with self._expecting(kind, name_of(shown)) as changed:
+                seen = await self._client.get(kind, name_of(shown))
+                if seen is None or uid_of(seen) != uid_of(shown):
+                    return
+                if loop.time() > deadline:
+                    what = "pod" if kind is POD else "environment" if kind is ANCHOR else kind.name
+                    raise Transient("runtime_busy", f"The {what} is still being removed.")
+                await changed(pause)
+            pause = min(2 * pause, _LOOK_ANYWAY)
+
+    @contextmanager
+    def _expecting(self, kind: Kind, name: str) -> Iterator[Callable[[float], Awaitable[object]]]:
+        if (watch := self._watches.get(kind)) is None:
+            yield asyncio.sleep
+            return
+        with watch.expecting(name) as changed:
+            yield changed

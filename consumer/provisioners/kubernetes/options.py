@@ -1,0 +1,52 @@
+"""What an operator decides about the Kubernetes runtime."""
+
+import re
+from dataclasses import dataclass
+from typing import get_args
+
+from consumer.catalog.environment import ServiceType, VolumeAccess
+
+_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesOptions:
+    """Times are seconds. Without `kubeconfig` it is the cluster that Moorage runs in, or `~/.kube/config`.
+
+    `kubeconfig` may be several files with colons between them, as kubectl takes it; without `context` its current one
+    counts. `service` is how ports are reached where a template does not say. `public_host` is the host that users are
+    told for node ports, instead of the address of the pod's node. `storage_class` is the cluster's own default if None,
+    `volume_size` holds for volumes of which a template does not say how large they are.
+
+    `schedule_timeout` is how long a pod may wait for a node that has room; `address_timeout` how long a load balancer
+    may take to have an address. `max_lease` is after how long the cluster itself ends a pod that nobody has ended.
+    `settle` is how long a pod must have run to count as started, unless it is asked whether it is ready.
+    `stop_timeout` is how long a program may take to end by itself, `gone_timeout` how long its pod may take to go.
+    `request_timeout` bounds one request, `requests_per_second` all of them, after a burst of twice as many.
+    """
+
+    instance: str
+    namespace: str = "default"
+    kubeconfig: str | None = None
+    context: str | None = None
+    service: ServiceType = "cluster"
+    public_host: str | None = None
+    storage_class: str | None = None
+    volume_size: str = "1Gi"
+    volume_access: VolumeAccess = "ReadWriteOnce"
+    schedule_timeout: float = 120.0
+    address_timeout: float = 120.0
+    max_lease: int = 30 * 24 * 3600
+    settle: float = 1.0
+    stop_timeout: int = 5
+    gone_timeout: float = 50.0
+    request_timeout: float = 30.0
+    requests_per_second: float = 50.0
+
+    def __post_init__(self) -> None:
+        if not self.instance:
+            raise ValueError("instance may not be empty: it tells our pods from those of other installations")
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise ValueError(f"namespace {self.namespace!r} is none: lower-case letters, digits and '-', at most 63")
+        if self.service not in get_args(ServiceType):
+            raise ValueError(f"service {self.service!r} is none of {', '.join(get_args(ServiceType))}")

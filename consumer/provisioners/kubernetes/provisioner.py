@@ -1,0 +1,183 @@
+"""The Kubernetes runtime as a `Provisioner`."""
+
+import asyncio
+import builtins
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from consumer.catalog.environment import EnvironmentSpec
+from consumer.catalog.identity import EXPIRES_AT
+from consumer.catalog.needs import Needs
+from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
+from consumer.handling.ports import Environment, Finding, Progress, Report, Status
+from consumer.handling.usage import Usage
+from consumer.provisioners.inflight import InFlight
+from consumer.provisioners.kubernetes.client import Client
+from consumer.provisioners.kubernetes.diagnosis import diagnose
+from consumer.provisioners.kubernetes.errors import Conflicting, Missing
+from consumer.provisioners.kubernetes.kinds import (
+    ANCHOR,
+    NETWORK_POLICY,
+    OWNED,
+    POD,
+    SECRET,
+    SERVICE,
+    Object,
+    name_of,
+)
+from consumer.provisioners.kubernetes.manifests import anchor_of, network_policy_of, owned_by, secret_of, service_of
+from consumer.provisioners.kubernetes.metrics import POD_METRICS, usage_of
+from consumer.provisioners.kubernetes.names import facts_of, selector
+from consumer.provisioners.kubernetes.objects import Objects
+from consumer.provisioners.kubernetes.options import KubernetesOptions
+from consumer.provisioners.kubernetes.pods import pod_of
+from consumer.provisioners.kubernetes.sights import RUNTIME, Sight, sights_of, status_of
+from consumer.provisioners.kubernetes.starting import Starts
+from consumer.provisioners.kubernetes.volumes import Volumes
+from consumer.provisioners.kubernetes.watching import Watch, tell_endings
+from consumer.provisioners.labels import refuse_foreign, refuse_other_spec
+
+_LOOK_AGAIN = 0.1
+
+
+class KubernetesProvisioner:
+    """Runs each environment as a pod, with an anchor that everything else of it belongs to.
+
+    What exists is asked of the API server every time; nothing is remembered that a restart would lose.
+    """
+
+    def __init__(self, options: KubernetesOptions) -> None:
+        self._options = options
+        self._client = Client(options)
+        ours = selector(options.instance)
+        self._pods, self._anchors = Watch(self._client, POD, ours), Watch(self._client, ANCHOR, ours)
+        watches = {POD: self._pods, ANCHOR: self._anchors}
+        self._objects = Objects(self._client, watches, options.gone_timeout)
+        self._starts = Starts(self._client, self._pods, options)
+        self._volumes = Volumes(self._client, self._objects, options)
+        self._requests = InFlight()
+
+    @property
+    def runtime(self) -> str:
+        return RUNTIME
+
+    async def ensure(self, spec: EnvironmentSpec, report: Report) -> Environment:
+        anchor, new = await self._requests.run(spec.key, self._anchor(spec))
+        spec = replace(spec, name=name_of(anchor))  # events name people in one way or another, or not at all
+        try:
+            return await self._completed(spec, anchor, report)
+        except Exception:
+            if new:
+                with suppress(ProvisionerError):  # what is left behind, `remove` finds
+                    await self._requests.run(spec.key, self._objects.delete(ANCHOR, anchor, foreground=True))
+            raise
+
+    async def prepare(self, spec: EnvironmentSpec, report: Report) -> None:
+        """Nothing: which node a pod comes to, and so who needs its image, is decided when there is one."""
+
+    async def find(self, key: str) -> Environment | None:
+        found = min(await self._of(key), key=lambda each: each.status is Status.DYING, default=None)
+        return found.environment(self._options) if found is not None else None
+
+    async def remove(self, key: str, *, keep: bool = False) -> bool:
+        await self._requests.settled(key)
+        ours = selector(self._options.instance, key)
+        anchors, _ = await self._client.list(ANCHOR, ours)
+        await asyncio.gather(*(self._objects.delete(ANCHOR, anchor, foreground=True) for anchor in anchors))
+        # What was made in the moment before, the cluster may not have known to belong to an anchor.
+        left = [(kind, each) for kind in OWNED for each in (await self._client.list(kind, ours))[0]]
+        await asyncio.gather(*(self._objects.delete(kind, each) for kind, each in left))
+        volume = not keep and await self._volumes.remove(key)
+        return volume or bool(anchors or left)
+
+    async def list(self) -> list[Environment]:
+        return [each.environment(self._options) for each in await self._of()]
+
+    async def usage(self, key: str) -> Usage | None:
+        for each in await self._of(key):
+            if each.status is Status.RUNNING:
+                with suppress(ProvisionerError, Missing):  # not every cluster measures, or lets everybody see it
+                    if (read := await self._client.get(POD_METRICS, name_of(each.anchor))) is not None:
+                        return usage_of(read, each.environment(self._options).memory_bytes)
+        return None
+
+    async def watch(self, ended: Callable[[str], None]) -> None:
+        await tell_endings(self._pods, ended)
+
+    async def ping(self) -> None:
+        try:
+            await self._client.list(ANCHOR, selector(self._options.instance, "none"))
+        except (Transient, Permanent) as error:
+            raise Unavailable(error.message) from error
+
+    async def diagnose(self, needs: Needs) -> Sequence[Finding]:
+        return await diagnose(self._client, self._options, needs)
+
+    async def close(self) -> None:
+        await self._requests.close()
+        await self._pods.close()
+        await self._anchors.close()
+        await self._client.close()
+
+    async def _of(self, key: str | None = None) -> builtins.list[Sight]:
+        ours = selector(self._options.instance, key)
+        found = await asyncio.gather(*(self._client.list(kind, ours) for kind in (ANCHOR, POD, SERVICE)))
+        return [*sights_of(*(objects for objects, _ in found))]
+
+    async def _anchor(self, spec: EnvironmentSpec) -> tuple[Object, bool]:
+        """The anchor of this very spec, and whether it is new. Dying ones are waited out."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.gone_timeout
+        while loop.time() < deadline:
+            found, _ = await self._client.list(ANCHOR, selector(self._options.instance, spec.key))
+            for anchor in found:
+                if anchor["metadata"].get("deletionTimestamp") is None:
+                    refuse_other_spec(facts_of(anchor), spec)
+                    return await self._extended(spec, anchor), False
+                await self._objects.gone(ANCHOR, anchor)
+            try:
+                return await self._objects.create(ANCHOR, anchor_of(spec, self._options)), True
+            except Conflicting:
+                holder = await self._client.get(ANCHOR, spec.name)
+                if holder is not None:
+                    refuse_foreign(facts_of(holder), self._options.instance, spec)
+            await asyncio.sleep(_LOOK_AGAIN)  # ours, but made or removed by somebody else in this moment
+        raise Transient("runtime_busy", "Something else is still at work on this environment.")
+
+    async def _extended(self, spec: EnvironmentSpec, anchor: Object) -> Object:
+        """The anchor with the end of its reservation as it is now."""
+        until = spec.expires_at.isoformat()
+        if facts_of(anchor).get(EXPIRES_AT) == until:
+            return anchor
+        try:
+            return await self._client.patch(ANCHOR, name_of(anchor), {"metadata": {"annotations": {EXPIRES_AT: until}}})
+        except Missing as error:
+            raise Transient("runtime_busy", "The environment was removed while it was looked at.") from error
+
+    async def _completed(self, spec: EnvironmentSpec, anchor: Object, report: Report) -> Environment:
+        """The environment of an anchor, with all that is missing of it made and its pod ready."""
+        report(Progress("creating", spec.name))
+        notes = await self._requests.run(spec.key, self._volumes.ensure(spec))
+        service, pod = await self._requests.run(spec.key, self._parts(spec, anchor))
+        pod = await self._starts.ready(spec, pod, report)
+        if service is not None and service["spec"]["type"] == "LoadBalancer":
+            service = await self._starts.address(service)
+        return replace(Sight(anchor, pod, service).environment(self._options), notes=notes)
+
+    async def _parts(self, spec: EnvironmentSpec, anchor: Object) -> tuple[Object | None, Object]:
+        """The service and the pod of an anchor. What keeps the pod in its place is there before it."""
+        about = owned_by(anchor, spec, self._options)
+        pod = pod_of(spec, about, self._options)
+        await asyncio.gather(
+            self._objects.have(NETWORK_POLICY, network_policy_of(spec, about), anchor),
+            self._objects.have(SECRET, secret_of(spec, about), anchor),
+        )
+        service = None
+        if spec.ports:
+            service = await self._objects.have(SERVICE, service_of(spec, about, self._options), anchor)
+        seen = await self._objects.have(POD, pod, anchor)
+        if status_of(seen) is Status.STOPPED:  # it ended before we came: its program is started again, in a new one
+            await self._objects.delete(POD, seen)
+            seen = await self._objects.have(POD, pod, anchor)
+        return service, seen

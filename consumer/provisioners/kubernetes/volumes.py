@@ -1,0 +1,58 @@
+"""Volumes that outlive pods: claimed or found before one is made, and given up with it where that is wanted."""
+
+from consumer.catalog.environment import EnvironmentSpec, Volume
+from consumer.catalog.identity import INSTANCE, MANAGED_BY
+from consumer.catalog.volumes import RECLAIM, VOLUME
+from consumer.handling.errors import Permanent
+from consumer.provisioners.kubernetes.client import Client
+from consumer.provisioners.kubernetes.errors import Conflicting
+from consumer.provisioners.kubernetes.kinds import CLAIM, Object, is_dying
+from consumer.provisioners.kubernetes.manifests import claim_of
+from consumer.provisioners.kubernetes.names import selector
+from consumer.provisioners.kubernetes.objects import Objects
+from consumer.provisioners.kubernetes.options import KubernetesOptions
+
+
+class Volumes:
+    """The claims of one installation. Only what carries its labels is ever used or removed."""
+
+    def __init__(self, client: Client, objects: Objects, options: KubernetesOptions) -> None:
+        self._client, self._objects, self._options = client, objects, options
+
+    async def ensure(self, spec: EnvironmentSpec) -> tuple[str, ...]:
+        """Get or create the claim of `spec`'s volume; returns sentences for the user on what is not as they expect.
+
+        Raises `Permanent("conflict")` when its name is somebody else's.
+        """
+        if (volume := spec.volume) is None:
+            return ()
+        claim = await self._have(volume)
+        if not self._is(claim, volume):
+            raise Permanent("conflict", f"The volume {volume.name} belongs to something Moorage did not make.")
+        wanted = claim_of(volume, self._options)["spec"]["resources"]["requests"]["storage"]
+        if volume.size_bytes is not None and claim["spec"]["resources"]["requests"]["storage"] != wanted:
+            return ("The volume keeps the size that it was made with.",)
+        return ()
+
+    async def remove(self, key: str) -> bool:
+        """Give up the volumes that go with the reservation of `key`; True when there were any."""
+        claims, _ = await self._client.list(CLAIM, selector(self._options.instance, key, **{RECLAIM: "delete"}))
+        for claim in claims:
+            await self._objects.delete(CLAIM, claim)
+        return bool(claims)
+
+    async def _have(self, volume: Volume) -> Object:
+        while True:
+            if (seen := await self._client.get(CLAIM, volume.name)) is not None:
+                if not is_dying(seen):
+                    return seen
+                await self._objects.gone(CLAIM, seen)
+            try:
+                return await self._objects.create(CLAIM, claim_of(volume, self._options))
+            except Conflicting:  # somebody was quicker
+                continue
+
+    def _is(self, claim: Object, volume: Volume) -> bool:
+        annotations = claim["metadata"].get("annotations") or {}
+        ours = {MANAGED_BY: "moorage", INSTANCE: self._options.instance, VOLUME: volume.key}
+        return all(annotations.get(name) == value for name, value in ours.items())

@@ -1,0 +1,146 @@
+"""One list and watch for all that wait for pods, or for their end: the API server is asked once, not by each."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+
+from consumer.catalog.identity import RESERVATION_ID
+from consumer.dispatch import RetryPolicy
+from consumer.handling.errors import ProvisionerError, Transient
+from consumer.handling.ports import Status
+from consumer.provisioners.kubernetes.client import Client
+from consumer.provisioners.kubernetes.errors import Answer
+from consumer.provisioners.kubernetes.kinds import Kind, Object, name_of, uid_of
+from consumer.provisioners.kubernetes.names import facts_of
+from consumer.provisioners.kubernetes.sights import status_of
+
+log = structlog.get_logger("moorage.kubernetes")
+
+_KEEP_TRYING = RetryPolicy(max_attempts=2**31, max_elapsed=float("inf"), base_delay=0.5, max_delay=30.0)
+_NOTABLE = 3
+"""How often in a row it must have failed before an operator should know."""
+
+Heard = Callable[[Object, bool], None]
+"""Called with an object, and whether it is gone."""
+
+
+class Watch:
+    """What is known of the objects of one kind at this moment, and whoever waits for one to change.
+
+    It begins when somebody first asks, and goes on until it is closed, whatever happens to the server meanwhile. What
+    it knows may be old: who has to be certain asks the server.
+    """
+
+    def __init__(self, client: Client, kind: Kind, selector: str) -> None:
+        self._client, self._kind, self._selector = client, kind, selector
+        self._latest: dict[str, Object] = {}
+        self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+        self._listeners: list[Heard] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def latest(self, name: str) -> Object | None:
+        return self._latest.get(name)
+
+    @contextmanager
+    def expecting(self, name: str) -> Iterator[Callable[[float], Awaitable[bool]]]:
+        """Whoever looks inside and then waits misses no change of the object of this name in between.
+
+        What is returned waits for at most so many seconds, and tells whether there was one.
+        """
+        self._begin()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(name, set()).add(waiter)
+
+        async def changed(within: float) -> bool:
+            return bool((await asyncio.wait([waiter], timeout=within))[0])
+
+        try:
+            yield changed
+        finally:
+            self._forget(name, waiter)
+
+    def listen(self, heard: Heard) -> Callable[[], None]:
+        """Have `heard` called with each change from now on, until what is returned is called."""
+        self._begin()
+        self._listeners.append(heard)
+        return lambda: self._listeners.remove(heard)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def _begin(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"watch-{self._kind.plural}")
+
+    async def _run(self) -> None:
+        version: str | None = None
+        attempt = 0
+        while True:
+            wish: float | None = None
+            try:
+                if version is None:
+                    version = await self._list()
+                async for change, shown in self._client.watch(self._kind, self._selector, version):
+                    attempt = 0
+                    version = shown["metadata"]["resourceVersion"]
+                    if change != "BOOKMARK":
+                        self._heard(shown, gone=change == "DELETED")
+            except Answer:
+                version = None  # it has forgotten what happened since: look at all of it anew
+            except ProvisionerError as error:
+                wish = error.retry_after if isinstance(error, Transient) else None
+                tell = log.warning if attempt == _NOTABLE else log.debug
+                tell("not_watching", kind=self._kind.plural, why=error.message)
+            attempt += 1
+            await asyncio.sleep(_KEEP_TRYING.delay(attempt, 0.0, wish) or 0.0)
+
+    async def _list(self) -> str:
+        found, version = await self._client.list(self._kind, self._selector)
+        there = {uid_of(shown) for shown in found}
+        for known in [known for known in self._latest.values() if uid_of(known) not in there]:
+            self._heard(known, gone=True)
+        for shown in found:
+            self._heard(shown, gone=False)
+        return version
+
+    def _heard(self, shown: Object, *, gone: bool) -> None:
+        name = name_of(shown)
+        if not gone:
+            self._latest[name] = shown
+        elif (known := self._latest.get(name)) is not None and uid_of(known) == uid_of(shown):
+            del self._latest[name]
+        for waiter in self._waiters.pop(name, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+        for listener in [*self._listeners]:
+            listener(shown, gone)
+
+    def _forget(self, name: str, waiter: asyncio.Future[None]) -> None:
+        waiters = self._waiters.get(name, set())
+        waiters.discard(waiter)
+        if not waiters:
+            self._waiters.pop(name, None)
+
+
+async def tell_endings(pods: Watch, ended: Callable[[str], None]) -> None:
+    """Call `ended` with the reservation of each pod that ends or is deleted, once for each, until cancelled."""
+    told: set[str] = set()
+
+    def heard(pod: Object, gone: bool) -> None:
+        uid, reservation_id = uid_of(pod), facts_of(pod).get(RESERVATION_ID)
+        if reservation_id and uid not in told and (gone or status_of(pod) is Status.STOPPED):
+            ended(reservation_id)
+            told.add(uid)
+        if gone:
+            told.discard(uid)
+
+    leave = pods.listen(heard)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        leave()

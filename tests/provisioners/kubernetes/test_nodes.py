@@ -1,0 +1,152 @@
+"""What a kubelet makes of our pods: programs that run, answer, end, and are kept in their place."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from consumer.catalog.environment import EnvironmentSpec, Limits, Readiness
+from consumer.catalog.security import Security
+from consumer.catalog.ssh_keys import Login, read_public_key
+from consumer.handling.errors import Permanent
+from consumer.handling.ports import Provisioner, Status
+from tests.provisioners.harness import WEB_PORT, fetch, ignore
+from tests.provisioners.kubernetes.conftest import RESTRICTED
+from tests.provisioners.kubernetes.harness import KubernetesHarness
+from tests.services import Kubernetes
+
+pytestmark = [pytest.mark.kubelet, pytest.mark.timeout(120)]
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ann"
+SERVES = "cd /tmp; env > env.txt; id > id.txt; printf '%s\\n' \"$@\" > words.txt; exec httpd -f -p 8080 -h /tmp"
+
+
+def shell(script: str, *words: str) -> tuple[str, ...]:
+    return ("sh", "-c", script, "sh", *words)
+
+
+@pytest.fixture
+async def nodes(kubernetes_with_kubelet: Kubernetes) -> AsyncIterator[KubernetesHarness]:
+    with kubernetes_with_kubelet.namespace(RESTRICTED) as namespace:
+        nodes = KubernetesHarness(str(kubernetes_with_kubelet.kubeconfig), namespace)
+        nodes.image = "moorage/busybox:test"
+        await nodes.connect()
+        yield nodes
+        assert await nodes.clean_up() == []
+
+
+@pytest.fixture
+def provisioner(nodes: KubernetesHarness) -> Provisioner:
+    return nodes.provisioner_with(stop_timeout=1, settle=1.0)
+
+
+def spec_of(nodes: KubernetesHarness, reservation: str = "r-1", **changes: Any) -> EnvironmentSpec:
+    usual = {"command": shell(SERVES), "security": Security(user="1000:1000"), "ready": Readiness(port=WEB_PORT)}
+    return nodes.spec(reservation, **(usual | changes))
+
+
+async def test_a_program_is_reached_with_all_that_it_was_given(
+    nodes: KubernetesHarness, provisioner: Provisioner
+) -> None:
+    wanted = {"PLAIN": "1", "SPACES": " a  b ", "QUOTES": "\"'`$(HOME)\\", "UMLAUT": "grün ☃"}
+    login = Login(read_public_key(KEY), "student")
+    spec = spec_of(
+        nodes,
+        environment=wanted,
+        command=shell(SERVES, "$(PLAIN)", "$PLAIN"),
+        login=login,
+        ready=Readiness(8080, "/env.txt"),
+    )
+
+    made = await provisioner.ensure(spec, ignore)
+
+    url = made.access.url
+    variables = dict(line.partition("=")[::2] for line in (await fetch(f"{url}/env.txt")).splitlines())
+    assert {name: variables.get(name) for name in wanted} == wanted
+    assert [name for name in variables if name.endswith("_SERVICE_HOST")] == ["KUBERNETES_SERVICE_HOST"]
+    assert (await fetch(f"{url}/words.txt")).splitlines() == ["$(PLAIN)", "$PLAIN"]
+    assert (await fetch(f"{url}/id.txt")).startswith("uid=1000 gid=1000")
+    assert made.status is Status.RUNNING
+    assert await provisioner.find(spec.key) == made
+
+
+async def test_what_is_let_in_by_ssh_is_a_file_that_sshd_takes(
+    nodes: KubernetesHarness, provisioner: Provisioner
+) -> None:
+    key = read_public_key(KEY)
+    script = "ls -lLn /home/student/.ssh > /tmp/ls.txt; cp /home/student/.ssh/authorized_keys /tmp/keys.txt; " + SERVES
+    spec = spec_of(nodes, command=shell(script), login=Login(key, "student"))
+
+    url = (await provisioner.ensure(spec, ignore)).access.url
+
+    listed = (await fetch(f"{url}/ls.txt")).splitlines()[-1].split()
+    assert (listed[0], listed[2]) == ("-r--r--r--", "0")
+    assert (await fetch(f"{url}/keys.txt")) == f"{key.line}\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "tells"),
+    [
+        (
+            {"command": shell("echo my last words; exit 3")},
+            "exited_at_start",
+            r"exit code 3\)\. It said: my last words",
+        ),
+        ({"command": shell("exit 3"), "ready": Readiness()}, "exited_at_start", "exit code 3"),
+        ({"command": ("no-such-program",)}, "exited_at_start", "cannot run this command: executable file not found"),
+        ({"security": Security()}, "image_runs_as_root", "runs as root"),
+        (
+            {"command": shell("echo still busy; sleep 600"), "ready": Readiness(WEB_PORT, within=2)},
+            "not_ready",
+            r"within 2 s\. It said: still busy",
+        ),
+    ],
+)
+async def test_what_goes_wrong_is_told_in_the_nodes_words(
+    nodes: KubernetesHarness, provisioner: Provisioner, changes: dict[str, Any], code: str, tells: str
+) -> None:
+    with pytest.raises(Permanent, match=tells) as error:
+        await provisioner.ensure(spec_of(nodes, **changes), ignore)
+
+    assert error.value.code == code
+    assert await nodes.leftovers() == []
+
+
+async def test_a_program_that_ends_later_is_told_and_started_again(
+    nodes: KubernetesHarness, provisioner: Provisioner
+) -> None:
+    script = "cd /tmp; [ -e x ] || (sleep 3; killall httpd) & httpd -f -p 8080 -h /tmp; exit 7"
+    told: asyncio.Queue[str] = asyncio.Queue()
+    watching = asyncio.create_task(provisioner.watch(told.put_nowait))
+    spec = spec_of(nodes, command=shell(script))
+    made = await provisioner.ensure(spec, ignore)
+
+    async with asyncio.timeout(20):
+        assert await told.get() == spec.reservation_id
+    watching.cancel()
+
+    ended = await provisioner.find(spec.key)
+    assert ended is not None
+    assert ended.ending is not None
+    assert (ended.status, ended.ending.exit_code) == (Status.STOPPED, 7)
+    again = await provisioner.ensure(spec, ignore)
+    assert (again.native_id, again.status) == (made.native_id, Status.RUNNING)
+
+
+async def test_who_takes_too_much_memory_is_ended_for_it(nodes: KubernetesHarness, provisioner: Provisioner) -> None:
+    script = "sleep 3; exec dd if=/dev/zero of=/dev/null bs=512M count=1"
+    limits = Limits(cpu_millis=500, memory_bytes=32 * 1024**2)
+    spec = spec_of(nodes, command=shell(script), limits=limits, ready=Readiness(), ports=())
+    told: asyncio.Queue[str] = asyncio.Queue()
+    watching = asyncio.create_task(provisioner.watch(told.put_nowait))
+    await provisioner.ensure(spec, ignore)
+
+    async with asyncio.timeout(20):
+        await told.get()
+    watching.cancel()
+
+    found = await provisioner.find(spec.key)
+    assert found is not None
+    assert found.ending is not None
+    assert found.ending.out_of_memory

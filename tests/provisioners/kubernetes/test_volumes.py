@@ -1,0 +1,102 @@
+"""Volumes as claims of a real API server, bound to volumes that lie nowhere."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from consumer.catalog.security import Security
+from consumer.handling.errors import Permanent, Transient
+from tests.provisioners.harness import ignore
+from tests.provisioners.kubernetes.harness import KubernetesHarness, volume_of
+
+pytestmark = pytest.mark.kubernetes
+
+
+async def claims(harness: KubernetesHarness) -> list[Any]:
+    found: list[Any] = (await harness.core.list_namespaced_persistent_volume_claim(harness.namespace)).items
+    return found
+
+
+async def test_a_reservations_volume_goes_with_it_unless_it_is_to_be_kept(harness: KubernetesHarness) -> None:
+    await harness.storage()
+    provisioner = harness.provisioner_with(storage_class=harness.instance)
+    spec = harness.spec(volume=volume_of(harness, "r-1", size_bytes=2 * 1024**3))
+    made = await provisioner.ensure(spec, ignore)
+
+    pod = (await harness.pod(made))["spec"]
+    assert pod["containers"][0]["volumeMounts"][0]["mountPath"] == "/data"
+    assert pod["securityContext"]["fsGroup"] == 1000
+    await provisioner.remove(spec.key, keep=True)
+    (claim,) = await claims(harness)
+    assert claim.spec.resources.requests == {"storage": str(2 * 1024**3)}
+    assert (await provisioner.ensure(spec, ignore)).notes == ()
+    assert (await claims(harness))[0].metadata.uid == claim.metadata.uid
+    assert await provisioner.remove(spec.key) is True
+    assert await claims(harness) == []
+
+
+async def test_a_volume_is_removed_though_a_crash_left_nothing_else(harness: KubernetesHarness) -> None:
+    await harness.storage()
+    provisioner = harness.provisioner_with(storage_class=harness.instance)
+    spec = harness.spec(volume=volume_of(harness, "r-1"))
+    await provisioner.ensure(spec, ignore)
+    await provisioner.remove(spec.key, keep=True)
+
+    assert await provisioner.remove(spec.key) is True
+    assert await provisioner.remove(spec.key) is False
+
+
+async def test_a_users_volume_stays_and_is_found_again(harness: KubernetesHarness) -> None:
+    await harness.storage()
+    provisioner = harness.provisioner_with(storage_class=harness.instance)
+    volume = volume_of(harness)
+    await provisioner.ensure(harness.spec("r-1", volume=volume), ignore)
+    await provisioner.remove(harness.spec("r-1").key)
+    (before,) = await claims(harness)
+
+    larger = replace(volume, size_bytes=5 * 1024**3)
+    made = await provisioner.ensure(harness.spec("r-2", volume=larger), ignore)
+
+    assert [each.metadata.uid for each in await claims(harness)] == [before.metadata.uid]
+    assert made.notes == ("The volume keeps the size that it was made with.",)
+    await provisioner.remove(harness.spec("r-2").key)
+    await harness.core.delete_namespaced_persistent_volume_claim(volume.name, harness.namespace)
+    await harness.nothing_left()
+
+
+async def test_somebody_elses_claim_is_never_used(harness: KubernetesHarness) -> None:
+    volume = volume_of(harness, "r-1")
+    body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    await harness.core.create_namespaced_persistent_volume_claim(
+        harness.namespace, {"metadata": {"name": volume.name}, "spec": body}
+    )
+
+    with pytest.raises(Permanent) as conflict:
+        await harness.provisioner().ensure(harness.spec(volume=volume), ignore)
+
+    assert conflict.value.code == "conflict"
+    assert len(await claims(harness)) == 1
+    await harness.core.delete_namespaced_persistent_volume_claim(volume.name, harness.namespace)
+    await harness.nothing_left()
+
+
+async def test_a_volume_that_nobody_has_room_for_is_told(harness: KubernetesHarness) -> None:
+    provisioner = harness.provisioner_with(storage_class="nobody-has-it", schedule_timeout=0.5)
+    spec = harness.spec(volume=volume_of(harness, "r-1"))
+
+    with pytest.raises(Transient, match="PersistentVolumeClaims") as error:
+        await provisioner.ensure(spec, ignore)
+
+    assert error.value.code == "runtime_full"
+    assert await provisioner.remove(spec.key) is True
+
+
+async def test_the_group_of_a_volume_is_the_templates(harness: KubernetesHarness) -> None:
+    await harness.storage()
+    provisioner = harness.provisioner_with(storage_class=harness.instance)
+    spec = harness.spec(volume=volume_of(harness, "r-1"), security=Security(user="1000:100"))
+
+    context = (await harness.pod(await provisioner.ensure(spec, ignore)))["spec"]["securityContext"]
+
+    assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (1000, 100, 100)
