@@ -69,14 +69,15 @@ class Client:
         """Raises `Missing`."""
         return await self.ask("PATCH", kind.path(self._options.namespace, name), body=body)
 
-    async def delete(self, kind: Kind, name: str, uid: str, *, foreground: bool = False) -> None:
+    async def delete(self, kind: Kind, name: str, uid: str, *, foreground: bool = False) -> bool:
         """Have this very object deleted; with `foreground` it stays until what belongs to it is gone.
 
-        Raises `Missing`, and `Conflicting` when another one has its name.
+        True when it is gone already. Raises `Missing`, and `Conflicting` when another one has its name.
         """
         how = "Foreground" if foreground else "Background"
         body = {"preconditions": {"uid": uid}, "propagationPolicy": how}
-        await self.ask("DELETE", kind.path(self._options.namespace, name), body=body)
+        shown = await self.ask("DELETE", kind.path(self._options.namespace, name), body=body)
+        return bool(shown["kind"] == "Status")
 
     async def log(self, pod: str, lines: int) -> str:
         """The last lines that the pod's program wrote."""

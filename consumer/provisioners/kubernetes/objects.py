@@ -67,9 +67,15 @@ class Objects:
 
     async def delete(self, kind: Kind, shown: Object, *, foreground: bool = False) -> None:
         """Have this object deleted, and return when it is gone."""
-        with suppress(Missing, Conflicting):  # then it is gone already
-            await self._client.delete(kind, name_of(shown), uid_of(shown), foreground=foreground)
-        await self.gone(kind, shown)
+        if not await self.request_deletion(kind, shown, foreground=foreground):
+            await self.gone(kind, shown)
+
+    async def request_deletion(self, kind: Kind, shown: Object, *, foreground: bool = False) -> bool:
+        """Have this object deleted, now or some time from now; True when it is gone."""
+        try:
+            return await self._client.delete(kind, name_of(shown), uid_of(shown), foreground=foreground)
+        except (Missing, Conflicting):
+            return True
 
     async def gone(self, kind: Kind, shown: Object) -> None:
         """Return when this object is gone. Raises `Transient("runtime_busy")` when that takes too long."""

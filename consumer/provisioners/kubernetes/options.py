@@ -41,7 +41,7 @@ class KubernetesOptions:
     stop_timeout: int = 5
     gone_timeout: float = 50.0
     request_timeout: float = 30.0
-    requests_per_second: float = 50.0
+    requests_per_second: float = 200.0
 
     def __post_init__(self) -> None:
         if not self.instance:

@@ -84,10 +84,12 @@ class KubernetesProvisioner:
         await self._requests.settled(key)
         ours = selector(self._options.instance, key)
         anchors, _ = await self._client.list(ANCHOR, ours)
-        await asyncio.gather(*(self._objects.delete(ANCHOR, anchor, foreground=True) for anchor in anchors))
-        # What was made in the moment before, the cluster may not have known to belong to an anchor.
-        left = [(kind, each) for kind in OWNED for each in (await self._client.list(kind, ours))[0]]
+        await asyncio.gather(*(self._objects.request_deletion(ANCHOR, anchor, foreground=True) for anchor in anchors))
+        # The cluster does the rest by itself, but in its own time: it collects so many objects a second, and no more.
+        found = await asyncio.gather(*(self._client.list(kind, ours) for kind in OWNED))
+        left = [(kind, each) for kind, (objects, _) in zip(OWNED, found, strict=True) for each in objects]
         await asyncio.gather(*(self._objects.delete(kind, each) for kind, each in left))
+        await asyncio.gather(*(self._objects.gone(ANCHOR, anchor) for anchor in anchors))
         volume = not keep and await self._volumes.remove(key)
         return volume or bool(anchors or left)
 
