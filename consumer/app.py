@@ -176,12 +176,16 @@ def _kubernetes(settings: Settings) -> Provisioner:
             public_host=settings.public_host,
             storage_class=settings.storage_class,
             volume_access=settings.volume_access,
+            registry_credentials=settings.registry_credentials,
             schedule_timeout=settings.schedule_timeout,
             max_lease=settings.max_lease,
         )
     except ValueError as error:
         raise ConfigurationError(f"K8S_NAMESPACE cannot be used: {error}") from error
-    return KubernetesProvisioner(options)
+    try:
+        return KubernetesProvisioner(options)
+    except ValueError as error:
+        raise ConfigurationError(f"MOORAGE_REGISTRY_CREDENTIALS: {error}") from error
 
 
 def _docker(settings: Settings, kind: str, engine: EngineSection | None) -> Provisioner:

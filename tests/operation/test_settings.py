@@ -24,13 +24,14 @@ def test_everything_has_a_default() -> None:
     assert topics_of(settings).inbound == ("reservation-events",)
 
 
-def test_logins_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["docker", "kubernetes"])
+def test_logins_that_cannot_be_read_are_named(tmp_path: Path, runtime: str) -> None:
     path = tmp_path / "config.json"
     with pytest.raises(ConfigurationError, match=r"MOORAGE_REGISTRY_CREDENTIALS: Cannot read .*No such file"):
-        provisioners_of(Settings(registry_credentials=path), frozenset({"docker"}))
+        provisioners_of(Settings(registry_credentials=path), frozenset({runtime}))
     path.write_text('{"auths": []}')
     with pytest.raises(ConfigurationError, match=r"MOORAGE_REGISTRY_CREDENTIALS: config\.json is not"):
-        provisioners_of(Settings(registry_credentials=path), frozenset({"docker"}))
+        provisioners_of(Settings(registry_credentials=path), frozenset({runtime}))
 
 
 def test_lists_and_pairs_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from aiodocker.networks import DockerNetwork
 from aiodocker.volumes import DockerVolume
 
 from consumer.handling.errors import Unavailable
+from consumer.provisioners.credentials import RegistryCredentials
 from consumer.provisioners.docker.archives import only_file
 from consumer.provisioners.docker.container import Container
-from consumer.provisioners.docker.credentials import RegistryCredentials
 from consumer.provisioners.docker.dialects import Dialect, dialect_of
 from consumer.provisioners.docker.errors import (
     Conflicting,

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 from consumer.catalog.environment import ServiceType, VolumeAccess
@@ -17,6 +18,7 @@ class KubernetesOptions:
     counts. `service` is how ports are reached where a template does not say. `public_host` is the host that users are
     told for node ports, instead of the address of the pod's node. `storage_class` is the cluster's own default if None,
     `volume_size` holds for volumes of which a template does not say how large they are.
+    `registry_credentials` is a file with logins, as `docker login` writes it.
 
     `schedule_timeout` is how long a pod may wait for a node that has room; `address_timeout` how long a load balancer
     may take to have an address. `max_lease` is after how long the cluster itself ends a pod that nobody has ended.
@@ -34,6 +36,7 @@ class KubernetesOptions:
     storage_class: str | None = None
     volume_size: str = "1Gi"
     volume_access: VolumeAccess = "ReadWriteOnce"
+    registry_credentials: Path | None = None
     schedule_timeout: float = 120.0
     address_timeout: float = 120.0
     max_lease: int = 30 * 24 * 3600

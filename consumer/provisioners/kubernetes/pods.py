@@ -18,8 +18,13 @@ _PULL = {"always": "Always", "if-not-present": "IfNotPresent", "never": "Never"}
 _NOT_MOVED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 
 
-def pod_of(spec: EnvironmentSpec, about: dict[str, Any], options: KubernetesOptions) -> dict[str, Any]:
-    """`about` is its metadata. The secret and the volume that it names must be there before it can start."""
+def pod_of(
+    spec: EnvironmentSpec, about: dict[str, Any], options: KubernetesOptions, login: str | None = None
+) -> dict[str, Any]:
+    """`about` is its metadata, `login` the name of the secret with the login for its image's registry.
+
+    The secrets and the volume that it names must be there before it can start.
+    """
     mounts = {name: (volume, mount) for name, volume, mount in _mounts(spec)}
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
@@ -31,6 +36,8 @@ def pod_of(spec: EnvironmentSpec, about: dict[str, Any], options: KubernetesOpti
         "volumes": [{"name": name} | volume for name, (volume, _) in mounts.items()],
         "containers": [_container(spec) | {"volumeMounts": [{"name": name} | m for name, (_, m) in mounts.items()]}],
     }
+    if login is not None:
+        pod["imagePullSecrets"] = [{"name": login}]
     if spec.kubernetes.runtime_class is not None:
         pod["runtimeClassName"] = spec.kubernetes.runtime_class
     return {"metadata": about | {"annotations": about["annotations"] | _NOT_MOVED}, "spec": pod}

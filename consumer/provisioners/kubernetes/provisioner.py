@@ -12,6 +12,7 @@ from consumer.catalog.needs import Needs
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Environment, Finding, Progress, Report, Status
 from consumer.handling.usage import Usage
+from consumer.provisioners.credentials import Login, RegistryCredentials
 from consumer.provisioners.inflight import InFlight
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.diagnosis import diagnose
@@ -26,6 +27,7 @@ from consumer.provisioners.kubernetes.kinds import (
     Object,
     name_of,
 )
+from consumer.provisioners.kubernetes.logins import login_secret_of, secret_name
 from consumer.provisioners.kubernetes.manifests import anchor_of, network_policy_of, owned_by, secret_of, service_of
 from consumer.provisioners.kubernetes.metrics import POD_METRICS, usage_of
 from consumer.provisioners.kubernetes.names import facts_of, selector
@@ -45,6 +47,7 @@ class KubernetesProvisioner:
     """Runs each environment as a pod, with an anchor that everything else of it belongs to.
 
     What exists is asked of the API server every time; nothing is remembered that a restart would lose.
+    Raises ValueError when the file with logins is none.
     """
 
     def __init__(self, options: KubernetesOptions) -> None:
@@ -57,6 +60,8 @@ class KubernetesProvisioner:
         self._starts = Starts(self._client, self._pods, options)
         self._volumes = Volumes(self._client, self._objects, options)
         self._requests = InFlight()
+        path = options.registry_credentials
+        self._credentials = RegistryCredentials(path) if path is not None else None
 
     @property
     def runtime(self) -> str:
@@ -167,13 +172,18 @@ class KubernetesProvisioner:
             service = await self._starts.address(service)
         return replace(Sight(anchor, pod, service).environment(self._options), notes=notes)
 
+    async def _login(self, spec: EnvironmentSpec) -> Login | None:
+        return await asyncio.to_thread(self._credentials.login_for, spec.image) if self._credentials else None
+
     async def _parts(self, spec: EnvironmentSpec, anchor: Object) -> tuple[Object | None, Object]:
         """The service and the pod of an anchor. What keeps the pod in its place is there before it."""
         about = owned_by(anchor, spec, self._options)
-        pod = pod_of(spec, about, self._options)
+        login = await self._login(spec)
+        pod = pod_of(spec, about, self._options, secret_name(spec.name) if login else None)
+        secrets = [secret_of(spec, about), *([login_secret_of(login, about)] if login else [])]
         await asyncio.gather(
             self._objects.have(NETWORK_POLICY, network_policy_of(spec, about), anchor),
-            self._objects.have(SECRET, secret_of(spec, about), anchor),
+            *(self._objects.have(SECRET, secret, anchor) for secret in secrets),
         )
         service = None
         if spec.ports:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from consumer.provisioners.docker.credentials import RegistryCredentials, read_logins
+from consumer.provisioners.credentials import RegistryCredentials, read_logins
 
 SECRET = "hunter2"
 

@@ -1,7 +1,7 @@
 """Logins for private registries, from a file as `docker login` writes it (`config.json`).
 
 Nothing here shows a login: errors and logs name registries. Programs that keep logins (`credsStore`, `credHelpers`)
-are not run: what a file names must not be executed by a service that runs as root on its engine.
+are not run: what a file names must not be executed by a service that may run as root.
 """
 
 import base64
@@ -16,7 +16,7 @@ import structlog
 from consumer.catalog.images import DEFAULT_DOMAIN, split_name, split_reference
 from consumer.catalog.wording import printable
 
-log = structlog.get_logger("moorage.docker")
+log = structlog.get_logger("moorage.registries")
 
 _MOST_BYTES = 1_048_576
 _DOCKER_HUB = frozenset({"index.docker.io", "registry-1.docker.io", DEFAULT_DOMAIN})
@@ -24,7 +24,7 @@ _DOCKER_HUB = frozenset({"index.docker.io", "registry-1.docker.io", DEFAULT_DOMA
 _KNOWN = frozenset({"auth", "username", "password", "identitytoken", "registrytoken"})
 
 Login = Mapping[str, str]
-"""The login in the words of the engine's API: user and password, or a token."""
+"""The login in the words of the Docker Engine's API: user and password, or a token; and the registry it is for."""
 
 
 class RegistryCredentials:
