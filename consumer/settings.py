@@ -259,6 +259,7 @@ class Settings(BaseSettings):
         2_592_000,
         "Seconds after which the cluster ends a pod, whatever became of Moorage; longer than any reservation.",
         ge=60,
+        le=2**31 - 1,
     )
     hypervisor_url: str | None = _env("VM_HYPERVISOR_URL", None, "libvirt connection of the libvirt runtime.")
     openstack_auth_url: str | None = _env("OPENSTACK_AUTH_URL", None, "Keystone of the OpenStack runtime.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import yaml
 from kubernetes_asyncio.client import ApiClient, Configuration
@@ -9,6 +10,7 @@ from kubernetes_asyncio.config import ConfigException, load_incluster_config, lo
 
 from consumer.handling.errors import Unavailable
 from consumer.provisioners.kubernetes.options import KubernetesOptions
+from consumer.provisioners.text import without_paths
 
 _CONNECTIONS = 128
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
@@ -63,17 +65,25 @@ class Connection:
                 self._api = None
 
     async def _load(self) -> None:
-        options = self._options
+        file, context = self._options.kubeconfig, self._options.context
+        in_cluster = file is None and context is None and os.environ.get(_IN_CLUSTER)
+        file = file or _USUAL
+        if not in_cluster and not _is_there(file):
+            raise Unavailable("There is no kubeconfig: neither where KUBECONFIG says, nor ~/.kube/config.")
         try:
-            if options.kubeconfig is None and options.context is None and os.environ.get(_IN_CLUSTER):
+            if in_cluster:
                 load_incluster_config(self._configuration)
-                return
-            file = options.kubeconfig or _USUAL
-            await load_kube_config(file, options.context, self._configuration, persist_config=False)
+            else:
+                await load_kube_config(file, context, self._configuration, persist_config=False)
         except ConfigException as error:
-            raise Unavailable(f"There is no usable kubeconfig: {error}") from error
+            raise Unavailable(f"The kubeconfig cannot be used: {without_paths(str(error))}") from error
         except (OSError, ValueError, KeyError, TypeError, AssertionError, yaml.YAMLError) as error:
             raise Unavailable("The kubeconfig cannot be read.") from error
         except Exception as error:
             # A program that gives out logins fails as it likes.
             raise Unavailable("The program that the kubeconfig names gives no login.") from error
+
+
+def _is_there(files: str) -> bool:
+    """Whether any of the kubeconfigs exists; kubectl does not mind either if others do not."""
+    return any(Path(file).expanduser().is_file() for file in files.split(os.pathsep))

@@ -284,5 +284,22 @@ async def test_a_program_of_the_kubeconfig_that_fails_is_no_login(harness: Kuber
     program = "user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: 'false', args: []}}"
     rewrite(proxy.kubeconfig, "user: {}", program)
 
-    with pytest.raises(Unavailable, match=r"gives no login|no usable kubeconfig"):
+    with pytest.raises(Unavailable, match=r"gives no login|cannot be used"):
         await harness.provisioner_with(kubeconfig=str(proxy.kubeconfig)).ping()
+
+
+@pytest.mark.parametrize(
+    ("content", "tells"),
+    [(None, "There is no kubeconfig"), ("{", "cannot be read"), ("a: 1", "cannot be used"), ("", "cannot be")],
+)
+async def test_a_kubeconfig_that_is_none_is_named(
+    harness: KubernetesHarness, tmp_path: Path, content: str | None, tells: str
+) -> None:
+    path = tmp_path / "kubeconfig"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(Unavailable, match=tells) as error:
+        await harness.provisioner_with(kubeconfig=str(path)).ping()
+
+    assert str(tmp_path) not in error.value.message

@@ -1,11 +1,13 @@
 """Moorage works with exactly the rules that it says it needs, and says which one is missing."""
 
 import asyncio
+import base64
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -105,3 +107,26 @@ async def _never_ready(harness: KubernetesHarness, provisioner: Any, spec: Any) 
     ensuring = asyncio.create_task(provisioner.ensure(spec, ignore))
     await harness.runs(spec.name, ready=False)
     await ensuring
+
+
+async def test_within_a_cluster_the_service_account_of_moorage_counts(
+    harness: KubernetesHarness,
+    kubernetes: Kubernetes,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account = yaml.safe_load(kubernetes.account(namespace, written(NEEDED), tmp_path / "kubeconfig").read_text())
+    cluster, token, ca = account["clusters"][0]["cluster"], tmp_path / "token", tmp_path / "ca.crt"
+    token.write_text(account["users"][0]["user"]["token"])
+    ca.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+    server = urlsplit(cluster["server"])
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(server.hostname))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    monkeypatch.setattr("kubernetes_asyncio.config.incluster_config.SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr("kubernetes_asyncio.config.incluster_config.SERVICE_CERT_FILENAME", str(ca))
+    provisioner = harness.provisioner_with(kubeconfig=None)
+
+    made = await provisioner.ensure(harness.spec(), ignore)
+
+    assert await provisioner.list() == [made]
