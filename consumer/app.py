@@ -177,6 +177,7 @@ def _kubernetes(settings: Settings) -> Provisioner:
             storage_class=settings.storage_class,
             volume_access=settings.volume_access,
             registry_credentials=settings.registry_credentials,
+            start_timeout=settings.start_timeout,
             schedule_timeout=settings.schedule_timeout,
             max_lease=settings.max_lease,
         )

@@ -27,6 +27,7 @@ ADVICE = {
     "conflict": _ASK,
     "invalid_spec": _YOURS,
     "exited_at_start": _YOURS,
+    "not_started": _LATER,
     "not_ready": _YOURS,
     "image_runs_as_root": _ASK,
     "limit_not_enforceable": _ASK,

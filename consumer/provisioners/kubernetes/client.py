@@ -3,7 +3,7 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ import aiohttp
 from consumer.handling.errors import Unavailable
 from consumer.provisioners.kubernetes.connection import Connection
 from consumer.provisioners.kubernetes.errors import Answer, Expired, Missing, Unauthorized, meaning_of
-from consumer.provisioners.kubernetes.kinds import POD, Kind, Object
+from consumer.provisioners.kubernetes.kinds import EVENT, POD, Kind, Object
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pacing import Pace
 
@@ -78,6 +78,12 @@ class Client:
         body = {"preconditions": {"uid": uid}, "propagationPolicy": how}
         shown = await self.ask("DELETE", kind.path(self._options.namespace, name), body=body)
         return bool(shown["kind"] == "Status")
+
+    async def warnings(self, uid: str) -> Sequence[str]:
+        """What the cluster warned of about an object, the latest last: reason and message."""
+        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning"}
+        page = await self.ask("GET", EVENT.path(self._options.namespace), query=query)
+        return [f"{each.get('reason')}: {each.get('message')}" for each in page.get("items") or ()]
 
     async def log(self, pod: str, lines: int) -> str:
         """The last lines that the pod's program wrote."""

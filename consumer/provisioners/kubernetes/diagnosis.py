@@ -69,9 +69,9 @@ async def _usage(client: Client) -> list[Finding]:
     except (ProvisionerError, Answer):
         what = "No metrics server answers: nobody can tell what environments use."
         return [Finding(Level.WARNING, "metrics", what, "Install metrics-server, if you want to know.")]
-    if (await _lacking(client, WELCOME[1])).verbs:
+    if (await _lacking(client, WELCOME[-1])).verbs:
         what = "Moorage may not read what environments use."
-        return [Finding(Level.WARNING, "metrics", what, f"Add to its Role: {WELCOME[1]}")]
+        return [Finding(Level.WARNING, "metrics", what, f"Add to its Role: {WELCOME[-1]}")]
     return []
 
 

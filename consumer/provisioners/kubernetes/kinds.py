@@ -34,6 +34,7 @@ SERVICE = Kind("Service", "services")
 SECRET = Kind("Secret", "secrets")
 NETWORK_POLICY = Kind("NetworkPolicy", "networkpolicies", "networking.k8s.io")
 CLAIM = Kind("PersistentVolumeClaim", "persistentvolumeclaims")
+EVENT = Kind("Event", "events")
 
 OWNED = (POD, SERVICE, SECRET, NETWORK_POLICY)
 """What goes with its anchor."""

@@ -20,8 +20,10 @@ class KubernetesOptions:
     `volume_size` holds for volumes of which a template does not say how large they are.
     `registry_credentials` is a file with logins, as `docker login` writes it.
 
-    `schedule_timeout` is how long a pod may wait for a node that has room; `address_timeout` how long a load balancer
-    may take to have an address. `max_lease` is after how long the cluster itself ends a pod that nobody has ended.
+    `start_timeout` is how long a start may take where a template does not say; what still waits for its node shortly
+    before is given up with what the cluster tells of it. `schedule_timeout` is how long a pod may wait for a node that
+    has room; `address_timeout` how long a load balancer may take to have an address. `max_lease` is after how long the
+    cluster itself ends a pod that nobody has ended.
     `settle` is how long a pod must have run to count as started, unless it is asked whether it is ready.
     `stop_timeout` is how long a program may take to end by itself, `gone_timeout` how long its pod may take to go.
     `request_timeout` bounds one request, `requests_per_second` all of them, after a burst of twice as many.
@@ -37,6 +39,7 @@ class KubernetesOptions:
     volume_size: str = "1Gi"
     volume_access: VolumeAccess = "ReadWriteOnce"
     registry_credentials: Path | None = None
+    start_timeout: float = 300.0
     schedule_timeout: float = 120.0
     address_timeout: float = 120.0
     max_lease: int = 30 * 24 * 3600

@@ -30,5 +30,9 @@ NEEDED = (
 )
 """Finalizers: some clusters let only who may change an owner's say that it must wait for what belongs to it."""
 
-WELCOME = (Rule("namespaces", ("get",)), Rule("pods", ("get",), "metrics.k8s.io"))
-"""What `moorage doctor` and `env top` show more with."""
+WELCOME = (
+    Rule("namespaces", ("get",)),
+    Rule("events", ("list",)),
+    Rule("pods", ("get",), "metrics.k8s.io"),
+)
+"""What `moorage doctor`, failures and `env top` tell more with."""

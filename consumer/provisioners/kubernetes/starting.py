@@ -14,12 +14,17 @@ from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.sights import address_of, container_state
 from consumer.provisioners.kubernetes.watching import Watch
 from consumer.provisioners.readiness import said
+from consumer.provisioners.text import shortened, without_paths
 
 _LOOK_ANYWAY = 5.0
 """Seconds after which the server is asked though the watch told nothing: it may be cut off."""
 
 _LOOK_AGAIN = 0.5
 _LINES = 20
+_LONGEST_WARNING = 200
+_MOST_OF_IT = 0.9
+"""The share of the time for a start after which a pod that did not come up is told of, before that is cut off."""
+
 _NEVER_RAN = ("StartError", "ContainerCannotRun")
 
 
@@ -89,8 +94,17 @@ class Starts:
     async def _late(self, spec: EnvironmentSpec, pod: Object) -> ProvisionerError:
         if (why := unscheduled(pod)) is not None:
             return Transient("runtime_full", f"No node of the cluster takes the pod: {why}")
+        if "running" not in container_state(pod):
+            return Permanent("not_started", f"The node did not start the pod in time.{await self._warning(pod)}")
         words = said(spec, await self._words(name_of(pod)))
         return Permanent("not_ready", f"{_missing(spec)} within {spec.ready.within:g} s.{words}")
+
+    async def _warning(self, pod: Object) -> str:
+        """What the cluster warned of last, as a sentence; empty when it did not, or nobody may know."""
+        with suppress(ProvisionerError, Answer):
+            for warning in reversed(await self._client.warnings(uid_of(pod))):
+                return f" {shortened(without_paths(warning), _LONGEST_WARNING)}"
+        return ""
 
     async def _words(self, name: str) -> str:
         with suppress(ProvisionerError, Answer):
@@ -108,7 +122,7 @@ class _Patience:
 
     def left(self, pod: Object) -> float:
         """Seconds that may go by without a change. Negative when it has waited long enough."""
-        stage, most = "starting", float("inf")
+        stage, most = "starting", _MOST_OF_IT * (self._spec.start_timeout or self._options.start_timeout)
         if unscheduled(pod) is not None:
             stage, most = "scheduling", self._options.schedule_timeout
         elif "running" in container_state(pod):

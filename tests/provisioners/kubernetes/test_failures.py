@@ -119,6 +119,25 @@ async def test_a_pod_that_no_node_takes_is_given_up_with_the_schedulers_reason(h
     assert await harness.leftovers() == []
 
 
+async def test_a_pod_that_its_node_does_not_start_in_time_is_told_with_what_the_cluster_warned_of(
+    harness: KubernetesHarness,
+) -> None:
+    spec = harness.spec(labels=STUCK, start_timeout=2)
+    ensuring = ensure(harness, spec)
+    pod = await harness.there(spec.name)
+    about = {"kind": "Pod", "namespace": harness.namespace, "name": spec.name, "uid": pod.metadata.uid}
+    for reason, message in (("Pulling", "first"), ("FailedMount", 'MountVolume failed for "data": /var/lib/kubelet/x')):
+        event = {"metadata": {"generateName": spec.name}, "involvedObject": about, "type": "Warning"}
+        await harness.core.create_namespaced_event(harness.namespace, event | {"reason": reason, "message": message})
+
+    with pytest.raises(Permanent, match=r"in time\. FailedMount: MountVolume failed") as error:
+        await ensuring
+
+    assert error.value.code == "not_started"
+    assert "/var/lib" not in error.value.message
+    assert await harness.leftovers() == []
+
+
 async def test_a_program_that_does_not_become_ready_is_given_up(harness: KubernetesHarness) -> None:
     spec = harness.spec(labels=STUCK, ready=Readiness(port=8080, path="/", within=0.5))
     ensuring = ensure(harness, spec)
