@@ -36,6 +36,7 @@ _SERVICE_OF_FIXTURE = {
     "kubernetes": "kubernetes",
     "kubernetes_namespace": "kubernetes",
     "kubernetes_with_kubelet": "kubelet",
+    "helm": "helm",
 }
 _IN_CI = os.environ.get("CI") == "true"
 
@@ -74,6 +75,18 @@ def start_kafka() -> Iterator[Callable[..., "KafkaBroker"]]:
     yield start
     for broker in brokers:
         broker.stop()
+
+
+@pytest.fixture(scope="session")
+def helm() -> str:
+    """Where Helm is."""
+    from tests.services import ServiceMissing
+    from tests.services.helm import path_of_helm
+
+    try:
+        return path_of_helm()
+    except ServiceMissing as missing:
+        without(missing)
 
 
 @pytest.fixture(scope="session")

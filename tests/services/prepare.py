@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from tests.services.engine import prepare_engine_programs, running_engine
+from tests.services.helm import path_of_helm
 from tests.services.kafka import prepare_kafka
 from tests.services.kubernetes import prepare_kubernetes, prepare_kubernetes_that_runs_pods
 from tests.services.missing import ServiceMissing
@@ -41,6 +42,10 @@ def _prepare_podman() -> None:
         prepare_podman_programs()
 
 
+def prepare_helm() -> None:
+    path_of_helm()
+
+
 SERVICES: dict[str, Callable[[], None]] = {
     "kafka": prepare_kafka,
     "docker": _prepare_docker,
@@ -48,4 +53,5 @@ SERVICES: dict[str, Callable[[], None]] = {
     "registry": prepare_registry,
     "kubernetes": prepare_kubernetes,
     "kubelet": prepare_kubernetes_that_runs_pods,
+    "helm": prepare_helm,
 }

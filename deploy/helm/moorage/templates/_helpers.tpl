@@ -1,0 +1,14 @@
+{{- define "moorage.labels" -}}
+{{ include "moorage.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "moorage.selector" -}}
+app.kubernetes.io/name: moorage
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "moorage.setting" -}}
+{{- $values := index . 0 -}}{{- get $values.settings (index . 1) | default (index . 2) -}}
+{{- end }}
