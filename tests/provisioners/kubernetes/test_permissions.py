@@ -17,6 +17,7 @@ from consumer.catalog.needs import Needs
 from consumer.catalog.ports import PortRange
 from consumer.handling.errors import Permanent, Unavailable
 from consumer.handling.ports import Finding, Level
+from consumer.provisioners.kubernetes.kinds import NETWORK_POLICY, SECRET, SERVICE
 from consumer.provisioners.kubernetes.permissions import NEEDED, WELCOME, Rule
 from tests.provisioners.harness import ignore
 from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness, volume_of
@@ -25,6 +26,13 @@ from tests.services import Kubernetes
 pytestmark = pytest.mark.kubernetes
 
 HOW_TO = Path(__file__).parents[3] / "docs" / "how-to" / "kubernetes.md"
+UNRESTRICTED = ("/version", "/apis/metrics.k8s.io/v1beta1", "selfsubjectaccessreviews")
+COLLECTED = {("delete", each.group, each.plural) for each in (SERVICE, SECRET, NETWORK_POLICY)}
+"""What the cluster does by itself, if it is quick."""
+
+NOT_ASKED = COLLECTED | {("update", "", "configmaps/finalizers"), ("list", "", "events")}
+"""And what some clusters check by themselves, or only a node that complains leads to."""
+
 SECRETS = next(rule for rule in NEEDED if rule.resource == "secrets")
 
 
@@ -67,6 +75,10 @@ async def test_moorage_works_with_the_rules_it_needs_and_has_nothing_to_complain
     unready = harness.spec("r-2", labels=STUCK, ready=Readiness(within=0.1))
     with pytest.raises(Permanent):
         await _never_ready(harness, provisioner, unready)
+    asked = {each for each in kubernetes.requests_of(namespace) if each[2] not in UNRESTRICTED}
+    allowed = {(verb, rule.group, rule.resource) for rule in (*NEEDED, *WELCOME) for verb in rule.verbs}
+    assert asked <= allowed
+    assert allowed - asked <= NOT_ASKED
 
 
 async def test_a_rule_that_is_missing_is_named_with_what_to_add(
