@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from consumer.app import ConfigurationError
 from consumer.catalog.errors import CatalogError
 from consumer.ops.logging import configure_logging
+from consumer.parts import ConfigurationError
 from consumer.settings import Settings
 from consumer.transport.connection import TransportError
 

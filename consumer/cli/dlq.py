@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from consumer.app import connection_of, topics_of
 from consumer.cli.console import Exit, out, print_json, run_async
 from consumer.cli.kafka import begin
 from consumer.cli.letters import Place, Summary, concerns, place_of, summary_of
 from consumer.cli.replay import replay
 from consumer.cli.text import cell, clock, exact, line, note, readable, refuse, shown, size
+from consumer.parts import connection_of, topics_of
 from consumer.settings import Settings
 from consumer.transport.deadletters import StoredLetter, stored_letter
 from consumer.transport.reader import Reader, read_topic

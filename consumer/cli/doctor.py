@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from consumer.app import ConfigurationError, catalog_of, connection_of, provisioners_of, topics_of
 from consumer.catalog.errors import CatalogError, Refused
 from consumer.catalog.parameters import Parameter
 from consumer.catalog.templates import Catalog, Template
@@ -14,6 +13,7 @@ from consumer.cli.console import Exit, out, print_json, run_async
 from consumer.cli.kafka import begin
 from consumer.cli.text import cell, line
 from consumer.handling.ports import Finding, Level
+from consumer.parts import ConfigurationError, catalog_of, connection_of, provisioners_of, topics_of
 from consumer.settings import Settings
 from consumer.transport.connection import TransportError
 from consumer.transport.topics import TopicsMissing, ensure_topics

@@ -9,10 +9,10 @@ import typer
 from pydantic_core import from_json
 from rich.text import Text
 
-from consumer.app import connection_of
 from consumer.cli.console import Exit, out, print_json, run_async
 from consumer.cli.kafka import begin
 from consumer.cli.text import cell, line, note, problem, readable
+from consumer.parts import connection_of
 from consumer.settings import Settings
 from consumer.transport.connection import TransportError
 from consumer.transport.publisher import Publisher

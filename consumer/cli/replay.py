@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from consumer.app import connection_of, topics_of
 from consumer.cli.console import Exit, out, print_json, run_async
 from consumer.cli.kafka import begin
 from consumer.cli.letters import Place, concerns, place_of
 from consumer.cli.text import cell, line, note, problem, refuse
+from consumer.parts import connection_of, topics_of
 from consumer.settings import Settings
 from consumer.transport.clients import NoAnswer
 from consumer.transport.connection import TransportError

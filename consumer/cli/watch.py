@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from consumer.app import connection_of, topics_of
 from consumer.cli.console import Exit, run_async
 from consumer.cli.kafka import begin
 from consumer.cli.outbound import OutboundView, body_of, view_of
 from consumer.cli.text import note, readable
+from consumer.parts import connection_of, topics_of
 from consumer.settings import Settings
 from consumer.transport.reader import Message, Reader
 from schemas.cloudevents import NOTIFICATION_TYPE, PROGRESS_TYPE

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from typer.testing import CliRunner, Result
 
-from consumer.app import ConfigurationError
 from consumer.cli import console
 from consumer.cli.env import details, listing, look, orders, usage
 from consumer.cli.main import app
 from consumer.handling.ports import Provisioner
+from consumer.parts import ConfigurationError
 from consumer.provisioners.memory import MemoryProvisioner
 from consumer.settings import Settings
 from tests.services import KafkaBroker

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from consumer.app import connection_of, topics_of
 from consumer.cli import doctor
 from consumer.cli.console import Exit
 from consumer.handling.ports import Provisioner
+from consumer.parts import connection_of, topics_of
 from consumer.provisioners.memory import MemoryProvisioner
 from consumer.settings import Settings
 from consumer.transport.topics import ensure_topics

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from consumer.app import ConfigurationError, _limits, catalog_of, connection_of, provisioners_of, topics_of
+from consumer.app import _limits
 from consumer.catalog.errors import CatalogError
+from consumer.parts import ConfigurationError, catalog_of, connection_of, provisioners_of, topics_of
 from consumer.settings import TERMINATION_GRACE, Settings
 
 

@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from consumer.app import Moorage, connection_of, provisioners_of
+from consumer.app import Moorage
 from consumer.catalog.templates import Catalog, Defaults
 from consumer.cli.console import load_settings
+from consumer.parts import connection_of, provisioners_of
 from consumer.settings import Settings
 from consumer.transport.connection import Connection, Topics
 from consumer.transport.embedded import EmbeddedBroker

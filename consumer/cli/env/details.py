@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from consumer.app import catalog_of, connection_of, topics_of
 from consumer.cli.console import Exit, out, print_json, run_async
 from consumer.cli.env.look import Memory, Remembered, Sight, environments_of, memory, reservation_id
 from consumer.cli.env.rows import Mark, rows_of
@@ -20,6 +19,7 @@ from consumer.cli.outbound import STYLES, body_of, ways_in
 from consumer.cli.text import cell, clock, problem, refuse
 from consumer.cli.watch import reservation_of
 from consumer.handling.ports import Environment
+from consumer.parts import catalog_of, connection_of, topics_of
 from consumer.settings import Settings
 from consumer.transport.connection import TransportError
 from consumer.transport.reader import read_topic

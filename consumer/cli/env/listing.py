@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from consumer.app import catalog_of
 from consumer.cli.console import Exit, out, print_json, run_async
 from consumer.cli.env.look import Memory, Sight, all_environments, chosen, memory
 from consumer.cli.env.rows import COLUMNS, Mark, Row, Selection, rows_of
 from consumer.cli.kafka import begin
 from consumer.cli.text import cell, line, note, problem
 from consumer.handling.ports import Status
+from consumer.parts import catalog_of
 from consumer.settings import Settings
 from consumer.transport.connection import TransportError
 from schemas.state import Phase

@@ -10,11 +10,11 @@ from typing import TypeVar
 import typer
 from pydantic import ValidationError
 
-from consumer.app import ConfigurationError, connection_of, provisioners_of, topics_of
 from consumer.catalog.identity import reservation_key
 from consumer.cli.text import problem
 from consumer.handling.errors import ProvisionerError
 from consumer.handling.ports import Environment, Provisioner
+from consumer.parts import ConfigurationError, connection_of, provisioners_of, topics_of
 from consumer.settings import Settings
 from consumer.transport.reader import read_topic
 from schemas.state import ReservationState

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from consumer.app import catalog_of
 from consumer.cli.console import Exit, run_async
 from consumer.cli.env.events import end_event, extended_event
 from consumer.cli.env.look import Memory, Remembered, environments_of, memory, reservation_id
@@ -16,6 +15,7 @@ from consumer.cli.kafka import begin
 from consumer.cli.text import clock, note, refuse
 from consumer.handling.ports import Environment
 from consumer.handling.publications import end_of
+from consumer.parts import catalog_of
 from consumer.provisioners.text import plain
 from consumer.reservations import Action, Decision, Policy, decide
 from consumer.settings import Settings

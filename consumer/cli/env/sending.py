@@ -5,10 +5,10 @@ import secrets
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
-from consumer.app import connection_of, topics_of
 from consumer.cli.console import Exit
 from consumer.cli.outbound import body_of
 from consumer.cli.text import clock, line, note, problem
+from consumer.parts import connection_of, topics_of
 from consumer.settings import Settings
 from consumer.transport.publisher import Publisher
 from consumer.transport.reader import Reader

@@ -11,13 +11,13 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from consumer.app import catalog_of
 from consumer.cli.console import Exit, out, print_json, run_async
 from consumer.cli.env.look import answer_of, chosen, provisioner_of
 from consumer.cli.kafka import begin
 from consumer.cli.text import cell, line, note, size
 from consumer.handling.ports import Environment, Provisioner, Status
 from consumer.handling.usage import Usage
+from consumer.parts import catalog_of
 from consumer.settings import Settings
 
 COLUMNS = ("environment", "user", "runtime", "cpu", "memory", "of", "net in", "out", "disk read", "written", "procs")

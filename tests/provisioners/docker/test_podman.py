@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from consumer.app import provisioners_of
 from consumer.catalog.environment import Limits
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Status
+from consumer.parts import provisioners_of
 from consumer.provisioners.docker import DOCKER, PODMAN, DockerOptions, DockerProvisioner
 from consumer.settings import Settings
 from tests.provisioners.docker.harness import DockerHarness, on_both, on_each, on_podman

@@ -1,0 +1,183 @@
+"""What settings come to: the connection and topics, the templates, and a provisioner for each runtime."""
+
+from dataclasses import replace
+
+from consumer.catalog.engine_section import EngineSection
+from consumer.catalog.templates import Catalog, Defaults
+from consumer.handling.ports import Provisioner
+from consumer.settings import Settings
+from consumer.transport.connection import Connection, Topics
+
+
+class ConfigurationError(Exception):
+    """The settings do not fit together; the message says which and what to do."""
+
+
+def connection_of(settings: Settings) -> Connection:
+    password = settings.sasl_password
+    return Connection(
+        bootstrap_servers=settings.bootstrap_servers,
+        security_protocol=settings.security_protocol,
+        sasl_mechanism=settings.sasl_mechanism,
+        sasl_username=settings.sasl_username,
+        sasl_password=password.get_secret_value() if password else None,
+        ssl_ca_file=str(settings.ssl_ca_file) if settings.ssl_ca_file else None,
+    )
+
+
+def topics_of(settings: Settings) -> Topics:
+    return Topics(
+        inbound=settings.inbound_topics,
+        outbound=settings.outbound_topic,
+        state=settings.state_topic,
+        dead_letter=settings.dead_letter_topic,
+    )
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    """The templates of the file, or one made of the defaults. Raises `CatalogError` or `ConfigurationError`."""
+    if settings.templates is None:
+        defaults = Defaults(
+            runtime=settings.runtime,
+            image=settings.image,
+            cpu=settings.cpu_limit,
+            memory=settings.memory_limit,
+            storage=settings.storage_limit,
+            allowed_images=settings.allowed_images,
+            user_environments=settings.quota_user_environments,
+            total_environments=settings.quota_total_environments,
+            queue=settings.quota_queue,
+            capabilities=_capabilities(settings),
+        )
+        return Catalog.from_defaults(defaults, instance=settings.instance)
+    try:
+        text = settings.templates.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"Cannot read MOORAGE_TEMPLATES {settings.templates}: {error}") from error
+    catalog = Catalog.from_yaml(text, instance=settings.instance, source=settings.templates.name)
+    _refuse_two_names(settings, catalog)
+    return catalog
+
+
+def _refuse_two_names(settings: Settings, catalog: Catalog) -> None:
+    """One engine under two names would have what is made by one name removed as a stray of the other."""
+    of_settings = {"docker": settings.docker_host, "podman": settings.podman_host}
+    for name, engine in catalog.engines.items():
+        url = of_settings[engine.runtime]
+        if url is not None and url.rstrip("/") == engine.url and engine.runtime in catalog.runtimes:
+            raise ConfigurationError(
+                f"{engine.runtime.upper()}_HOST and {name} are the same engine, and templates use both. "
+                "Say `engines` in each of these templates, or in none."
+            )
+
+
+def _capabilities(settings: Settings) -> tuple[str, ...]:
+    """Those that were asked for; the usual ones are for images that begin as root, which a cluster does not let in."""
+    asked = settings.runtime != "kubernetes" or "capabilities" in settings.model_fields_set
+    return settings.capabilities if asked else ()
+
+
+def provisioners_of(
+    settings: Settings, runtimes: frozenset[str], catalog: Catalog | None = None
+) -> dict[str, Provisioner]:
+    """A provisioner for each of these runtimes. Raises `ConfigurationError` for one that is not there.
+
+    Engines are those of `catalog`, or else of the template file, which may be wrong: that raises `CatalogError` too.
+    """
+    engines = (catalog or catalog_of(settings)).engines if any("@" in name for name in runtimes) else {}
+    return {runtime: _provisioner(settings, runtime, engines.get(runtime)) for runtime in sorted(runtimes)}
+
+
+def _provisioner(settings: Settings, runtime: str, engine: EngineSection | None) -> Provisioner:
+    # Imported where they are needed: runtimes are extras, and an installation has the ones it uses.
+    kind = engine.runtime if engine is not None else runtime
+    if kind == "process":
+        from consumer.provisioners.process import ProcessOptions, ProcessProvisioner
+
+        return ProcessProvisioner(
+            ProcessOptions(
+                root=settings.process_dir,
+                instance=settings.instance,
+                bind_host=settings.bind_host,
+                public_host=settings.public_host,
+            )
+        )
+    if kind in ("docker", "podman"):
+        return _docker(settings, kind, engine)
+    if kind == "kubernetes":
+        return _kubernetes(settings)
+    if "@" in runtime:
+        raise ConfigurationError(
+            f"There is no engine {runtime} in the template file. While anything runs there, it has to be listed in "
+            "`engines`; templates need not use it."
+        )
+    raise ConfigurationError(
+        f"This version of Moorage does not provide the runtime {runtime}; it provides process, docker, podman and "
+        "kubernetes. "
+        "Change CONTAINER_RUNTIME or the template."
+    )
+
+
+def _kubernetes(settings: Settings) -> Provisioner:
+    try:
+        from consumer.provisioners.kubernetes import KubernetesOptions, KubernetesProvisioner
+    except ImportError as error:
+        raise ConfigurationError("The kubernetes runtime needs `pip install moorage[kubernetes]`.") from error
+    try:
+        options = KubernetesOptions(
+            instance=settings.instance,
+            namespace=settings.k8s_namespace,
+            kubeconfig=settings.kubeconfig or None,
+            context=settings.kubernetes_context,
+            service=settings.kubernetes_service,
+            public_host=settings.public_host,
+            storage_class=settings.storage_class,
+            volume_access=settings.volume_access,
+            registry_credentials=settings.registry_credentials,
+            start_timeout=settings.start_timeout,
+            schedule_timeout=settings.schedule_timeout,
+            max_lease=settings.max_lease,
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"K8S_NAMESPACE cannot be used: {error}") from error
+    try:
+        return KubernetesProvisioner(options)
+    except ValueError as error:
+        raise ConfigurationError(f"MOORAGE_REGISTRY_CREDENTIALS: {error}") from error
+
+
+def _docker(settings: Settings, kind: str, engine: EngineSection | None) -> Provisioner:
+    try:
+        from consumer.provisioners.docker import DOCKER, PODMAN, DockerOptions, DockerProvisioner
+    except ImportError as error:
+        raise ConfigurationError(f"The {kind} runtime needs `pip install moorage[docker]`.") from error
+    docker = kind == "docker"
+    host = f"The url of {engine.full_name}" if engine else "DOCKER_HOST" if docker else "PODMAN_HOST"
+    folder = f"The tls of {engine.full_name}" if engine else "DOCKER_CERT_PATH"
+    try:
+        options = DockerOptions(
+            instance=settings.instance,
+            url=settings.docker_host if docker else settings.podman_host,
+            dialect=DOCKER if docker else PODMAN,
+            bind_host=settings.bind_host,
+            public_host=settings.public_host,
+            network=settings.docker_network,
+            block_metadata=settings.block_metadata,
+            registry_credentials=settings.registry_credentials,
+            tls=settings.docker_tls if docker else None,
+        )
+        if engine is not None:
+            options = replace(
+                options,
+                name=engine.full_name,
+                url=engine.url,
+                bind_host=engine.bind_host or settings.bind_host,
+                public_host=engine.public_host or engine.host or settings.public_host,
+                tls=engine.tls,
+            )
+    except ValueError as error:
+        raise ConfigurationError(f"{host} or MOORAGE_DOCKER_NETWORK cannot be used: {error}") from error
+    try:
+        return DockerProvisioner(options)
+    except ValueError as error:
+        raise ConfigurationError(f"{folder} or MOORAGE_REGISTRY_CREDENTIALS: {error}") from error
