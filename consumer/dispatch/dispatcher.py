@@ -34,6 +34,9 @@ _CANCEL_GRACE = 5.0
 _CRASH_BACKOFF = RetryPolicy(max_attempts=2**31, max_elapsed=float("inf"), base_delay=1.0, max_delay=60.0)
 
 
+_STEPS = 8
+"""Steps in a row that work may take. What goes on and on is a defect, and must not keep everybody busy."""
+
 DEFAULT_BREAKERS = BreakerPolicy()
 DEFAULT_DEAD_LETTER_BUDGET = DeadLetterBudget()
 
@@ -76,6 +79,9 @@ class Dispatcher(Generic[T, P]):
         self._held: HeldLetters[T, P] = HeldLetters(dead_letters, self._let_go)
         self._half_opening: dict[Group[T], asyncio.TimerHandle] = {}
         self._draining: set[Assignment] = set()
+        self._finishing: set[Work[T]] = set()
+        """What is finished of it although it was not begun, or has another step to take."""
+
         self._moved = asyncio.Event()
         self._room = asyncio.Event()
         self.completed = 0
@@ -221,7 +227,9 @@ class Dispatcher(Generic[T, P]):
         """
         leaving = set(assignments)
         self._draining |= leaving
-        self._give_up(list(self._lanes.values()), worth_finishing(self._lanes.values(), leaving))
+        finish = worth_finishing(self._lanes.values(), leaving)
+        self._finishing |= finish
+        self._give_up(list(self._lanes.values()), finish)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
@@ -231,6 +239,7 @@ class Dispatcher(Generic[T, P]):
         finally:
             cut_off = list(unfinished_of(self._lanes.values(), self._loop.time(), leaving))
             stale = self._close(leaving)
+            self._finishing -= finish
         if stale:
             await asyncio.wait(stale, timeout=_CANCEL_GRACE)
         return cut_off
@@ -343,6 +352,7 @@ class Dispatcher(Generic[T, P]):
         elif isinstance(verdict, Continue):
             self._deliver(lane, verdict)
         elif isinstance(verdict, Retry):
+            work.steps = 0
             if verdict.fresh:
                 work.attempt, work.started_at = 0, None
             self._park(lane, verdict.delay)
@@ -378,13 +388,18 @@ class Dispatcher(Generic[T, P]):
 
     def _go_on(self, lane: Lane[T]) -> None:
         """Take the next step of the lane's head."""
-        lane.head.attempt, lane.head.started_at = 0, None
-        if lane.head.assignment.closed:
+        work = lane.head
+        work.steps += 1
+        if work.steps > _STEPS:
+            self._conclude(lane, work, self._crashed(work, RuntimeError(f"after {_STEPS} steps there is no end to it")))
+            return
+        work.attempt, work.started_at = 0, None
+        if work.assignment.closed:
             self._drop(lane)
             return
         self._make_ready(lane)
         if self._draining:
-            self._give_up([lane])
+            self._give_up([lane], self._finishing)
 
     def _park(self, lane: Lane[T], delay: float) -> None:
         lane.stage = Stage.PARKED
@@ -414,7 +429,7 @@ class Dispatcher(Generic[T, P]):
 
     def _suspend(self, lane: Lane[T], work: Work[T], outage: Outage, group: Group[T]) -> None:
         """Keep the work until its backend answers again."""
-        work.attempt, work.started_at = 0, None
+        work.attempt, work.started_at, work.steps = 0, None, 0
         failing = group if outage.group is None else self._ready.group(outage.group)
         if failing.name is not None and (opening := failing.breaker.failed()) is not None:
             failing.adjust()

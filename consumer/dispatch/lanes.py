@@ -40,9 +40,9 @@ NO_OFFSET = -1
 class Work(Generic[T]):
     """One item on its way through a lane.
 
-    `attempt` counts from 1; `started_at` is the loop time of the first attempt, `admitted_at` that of admission.
-    `interrupted` tells that something came in behind it which makes it pointless; a handler that wants to know at once
-    sets `on_interrupt`.
+    `attempt` counts from 1, `steps` what was done of it one after the other; `started_at` is the loop time of the first
+    attempt, `admitted_at` that of admission. `interrupted` tells that something came in behind it which makes it
+    pointless; a handler that wants to know at once sets `on_interrupt`.
     """
 
     __slots__ = (
@@ -58,6 +58,7 @@ class Work(Generic[T]):
         "parts",
         "size",
         "started_at",
+        "steps",
     )
 
     def __init__(
@@ -71,6 +72,7 @@ class Work(Generic[T]):
         self.admitted_at = admitted_at
         self.started_at: float | None = None
         self.attempt = 0
+        self.steps = 0
         self.parts: Countdown | None = None
         self.next: Work[T] | None = None
         self.interrupted = False

@@ -20,6 +20,7 @@ from consumer.handling.errors import Busy, ProvisionerError, Queued, Transient, 
 from consumer.handling.interruption import Interrupted, interruptible
 from consumer.handling.lifecycle import Lifecycle
 from consumer.handling.messages import Messenger
+from consumer.handling.placing import newer
 from consumer.handling.ports import Report, StateStore
 from consumer.handling.publications import Context, Publication
 from consumer.handling.records import Item, Record, Review
@@ -86,8 +87,10 @@ class Handler:
         """The runtime whose concurrency limit this work counts against; None when it will call none, or any."""
         match work.item.content:
             case ReservationEvent() as event:
-                state = self._states.get(work.assignment, event.reservation_id)
-                return self._lifecycle.placing.runtime_for(work.assignment, state, event.resource)
+                state, placing = self._states.get(work.assignment, event.reservation_id), self._lifecycle.placing
+                ends = event.kind in (EventKind.END, EventKind.DELETED)
+                runtime_of = placing.runtime_of_end if ends else placing.runtime_for
+                return runtime_of(work.assignment, state, event.resource)
             case Review(reservation_id=reservation_id):
                 state = self._states.get(work.assignment, reservation_id)
                 if state is None:
@@ -178,7 +181,7 @@ class Handler:
             verdict = await self._attempt(work, context, remembered, decision)
             return verdict
         finally:
-            self._lifecycle.ledger.settle(decision.state.reservation_id, waits=isinstance(verdict, Retry))
+            self._lifecycle.ledger.settle(decision.state.reservation_id, waits=isinstance(verdict, Retry | Outage))
 
     async def _attempt(
         self, work: Work[Item], context: Context, remembered: ReservationState | None, decision: Decision
@@ -194,9 +197,11 @@ class Handler:
         except Interrupted:
             stays = remembered if decision.action is Action.PROVISION else None
             decision = interrupted(decision.state, stays)
+            decision = replace(decision, state=self._lifecycle.placing.pointing(decision.state, remembered))
             told.append(Told(decision.state, decision.outcome, decision.reason, notify=False))
         except Refused as refusal:
-            told.append(_failed(decision, remembered, refusal.code, refusal.message))
+            refused = _failed(decision, remembered, refusal.code, refusal.message)
+            told.append(replace(refused, state=refused.state.model_copy(update={"placed": decision.state.placed})))
         except ProvisionerError as error:
             if decision.action is Action.SWEEP:
                 return _looked_in_vain(decision.state.reservation_id, error)
@@ -260,7 +265,8 @@ class Handler:
                 left = previous.model_copy(update=gone)
                 moved = Reason(code="moved", message=REASONS["moved"])
                 if self._lifecycle.placing.is_pool(decision.state.resource):
-                    ahead = decision.state.model_copy(update={"phase": Phase.PENDING, **gone})
+                    later = {"phase": Phase.PENDING, "changed_at": newer(decision.state, previous)}
+                    ahead = decision.state.model_copy(update=later | gone)
                     told.append(
                         Told(left, Outcome.RELEASED, moved, previous.user.id != decision.state.user.id, then=ahead)
                     )

@@ -160,7 +160,8 @@ class Lifecycle:
             name = self._catalog.resolve(wanted).name
         except Refused:  # it never came to making it, and what is still there is that of before
             name = reservation_key(self._instance, wanted.reservation_id)
-        return state.model_copy(update={"environment": name, "placed": wanted.placed})
+        made = self.placing.pointing(state.model_copy(update={"placed": wanted.placed}), wanted)
+        return made.model_copy(update={"environment": name})
 
     async def sweep(self, reservation_id: str, state: ReservationState | None = None) -> bool:
         """Remove whatever there is of a reservation, but where it runs; True when there was something."""

@@ -5,6 +5,7 @@ answer may have what was asked of it, and only it can tell. Elsewhere goes who i
 """
 
 from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
 
 from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.identity import reservation_key
@@ -17,6 +18,8 @@ from consumer.handling.quotas import Ledger
 from consumer.handling.runtimes import Runtimes
 from schemas.events import Resource
 from schemas.state import Phase, ReservationState
+
+_A_MOMENT = timedelta(microseconds=1)
 
 GLANCE = 5.0
 """Seconds that an engine has to say whether it has something of which nobody knows."""
@@ -61,6 +64,15 @@ class Placing:
             return state.runtime
         return runtimes[0] if runtimes and chosen else None
 
+    def runtime_of_end(self, assignment: Assignment, state: ReservationState | None, resource: Resource) -> str | None:
+        """The runtime that has to say that nothing of a reservation is left: what releases asks, and waits for."""
+        if state is not None:
+            if state.placed is not None:
+                return state.placed
+            if state.runtime is not None and (state.environment or state.phase is not Phase.PENDING):
+                return state.runtime
+        return self.runtime_for(assignment, state, resource)
+
     def target(self, spec: EnvironmentSpec, remembered: ReservationState | None) -> str:
         """Where `spec` is to be made, once `place` had nothing more to say. Raises `Transient` if it has by now."""
         if len(spec.runtimes) == 1:
@@ -82,18 +94,21 @@ class Placing:
         if not self.is_pool(wanted.resource) or await self._is_settled(assignment, remembered, runtimes):
             return None
         spec = self._catalog.resolve(wanted)
-        found = await self._search(spec)
         usage = Usage(1, spec.limits.cpu_millis or 0, spec.limits.memory_bytes or 0)
-        where = tuple(found) or self._candidates(spec, remembered)
-        exists = any(each.spec_hash == spec.spec_hash and each.status is not Status.STOPPED for each in found.values())
-        holding = Holding(spec.user.id, spec.template, usage, where)
-        engine = self._ledger.claim_one(spec.reservation_id, holding, at=at, exists=exists)
-        self._note(assignment, spec.reservation_id, untouched=not found)
+        holding = Holding(spec.user.id, spec.template, usage, self._candidates(spec, remembered))
+        self._ledger.ask_again(spec.reservation_id, holding, at=at)
+        found = await self._search(spec)
+        alive = {name: each for name, each in found.items() if each.status is not Status.STOPPED}
+        exists = any(each.spec_hash == spec.spec_hash for each in alive.values())
+        where = tuple(alive) or tuple(found) or holding.runtimes
+        engine = self._ledger.claim_one(spec.reservation_id, holding._replace(runtimes=where), at=at, exists=exists)
+        # Who has but one place to go waits there.
+        self._note(assignment, spec.reservation_id, untouched=not found and len(where) > 1)
         # As if nothing had come yet: whoever handles the event again decides the same.
         base = remembered or wanted.model_copy(update={"phase": Phase.PENDING, "start_seen": False})
         limits = {"cpu_millis": spec.limits.cpu_millis, "memory_bytes": spec.limits.memory_bytes}
         counts = {"template": spec.template, **limits} if base.phase is not Phase.ACTIVE else {}
-        return base.model_copy(update={"placed": engine, **counts})
+        return base.model_copy(update={"placed": engine, "changed_at": newer(wanted, remembered), **counts})
 
     def touch(self, reservation_id: str) -> None:
         """From now on its engine may have something of it."""
@@ -112,6 +127,13 @@ class Placing:
         """Those of these runtimes that say at once that they have something of this key."""
         found, _ = await self._runtimes.search([name for name in names if not self.is_shut(name)], key, patience=GLANCE)
         return list(found)
+
+    def pointing(self, state: ReservationState, former: ReservationState | None) -> ReservationState:
+        """`state`, which remembers no environment, with the engine that may still have one of `former`."""
+        known = former is not None and former.environment and not state.environment and state.placed is None
+        if not known or former is None or former.runtime not in self._catalog.engines:
+            return state
+        return state.model_copy(update={"placed": former.runtime})
 
     def _note(self, assignment: Assignment, reservation_id: str, *, untouched: bool) -> None:
         self.touch(reservation_id)
@@ -168,6 +190,11 @@ def _places_of(state: ReservationState | None) -> list[str]:
         return []
     runs = state.runtime if state.environment else None
     return [name for name in (runs, state.placed) if name is not None]
+
+
+def newer(state: ReservationState, remembered: ReservationState | None) -> datetime:
+    """When `state` changed: later than what is remembered, whatever clocks said, since the newest of two counts."""
+    return state.changed_at if remembered is None else max(state.changed_at, remembered.changed_at + _A_MOMENT)
 
 
 def _is_or_was_there(state: ReservationState) -> bool:

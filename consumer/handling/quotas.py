@@ -135,11 +135,8 @@ class Ledger:
         if not exists and not self._has(reservation_id, wanted):
             if (complaint := self._rules.too_large(wanted)) is not None:
                 raise refusal(complaint)
-            lacking = self._lacking(reservation_id, wanted)
-            if lacking:
-                raise self._wait(reservation_id, wanted, lacking[0][1], at)
-            if self._is_next_to_others(reservation_id, wanted, at):
-                raise self._wait(reservation_id, wanted, refusal(_AHEAD), at)
+            if (why := self._in_the_way(reservation_id, wanted, at)) is not None:
+                raise self._wait(reservation_id, wanted, why, at)
         self._waiting.leave(reservation_id)
         self._set(self._claims, reservation_id, _Counted(wanted))
 
@@ -154,6 +151,13 @@ class Ledger:
         self._set(self._claims, reservation_id, _Counted(wanted._replace(runtimes=(chosen,))))
         return chosen
 
+    def ask_again(self, reservation_id: str, wanted: Holding, *, at: float) -> None:
+        """Raise `Queued` for one that stands in the queue and would be sent back there by `claim`."""
+        if not self.bounded or not self.waits(reservation_id):
+            return
+        if (why := self._in_the_way(reservation_id, wanted, at)) is not None:
+            raise self._wait(reservation_id, wanted, why, at)
+
     def waits(self, reservation_id: str) -> bool:
         """Whether it stands in the queue already."""
         return reservation_id in self._waiting
@@ -163,6 +167,12 @@ class Ledger:
         self._set(self._claims, reservation_id, None)
         if not waits:
             self._waiting.leave(reservation_id)
+
+    def _in_the_way(self, reservation_id: str, wanted: Holding, at: float) -> Refused | None:
+        """What speaks against it at this moment."""
+        if lacking := self._lacking(reservation_id, wanted):
+            return lacking[0][1]
+        return refusal(_AHEAD) if self._is_next_to_others(reservation_id, wanted, at) else None
 
     def _wait(self, reservation_id: str, wanted: Holding, why: Refused, at: float) -> Refused | Queued:
         if not self._rules.queues(wanted.template):

@@ -90,3 +90,22 @@ async def test_what_waits_for_a_backend_that_stopped_answering_goes_to_another()
         assert not stage.dispatcher.is_shut("other")
         await stage.settle()
         assert stage.happened("end")[-1] == "bound"
+
+
+async def test_work_without_end_keeps_nobody_busy() -> None:
+    async with scene() as stage:
+        stage.admit(partition(), "a", Job("work", endings=((Continue(()),) * 20 + (Done(),))), "behind")
+        await stage.settle()
+        assert [name for name, _ in stage.crashes] == ["work", "work"]
+        assert stage.happened() == ["work"] * 21 + ["behind"]
+        assert now() >= 1
+
+
+async def test_a_record_of_which_one_part_has_a_step_to_take_is_finished_before_its_partition_is_left() -> None:
+    assignment = partition()
+    async with scene() as stage:
+        stage.admit_record(assignment, ("a", Job("one", takes=1, endings=(STEP, Done()))), ("b", Job("two", takes=1)))
+        await asyncio.sleep(2)
+        assert await stage.dispatcher.drain([assignment], 60) == []
+        assert stage.happened() == ["one", "two", "one"]
+        assert assignment.watermark.position == 1

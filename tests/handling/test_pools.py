@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from consumer.catalog.identity import reservation_key
-from consumer.handling.errors import Unavailable
+from consumer.handling.errors import Permanent, Unavailable
 from schemas.events import Resource
 from schemas.state import Phase
 from tests.handling.pool import DOUBLE, LONELY, NAMES, QUEUED, TEMPLATES, Pool
@@ -371,3 +371,119 @@ async def test_all_engines_down_is_waited_for() -> None:
         await world.sleep(5 * MINUTE)
         assert len(world.environments) >= 2
         assert world.violations == []
+
+
+async def test_what_is_placed_is_newer_than_what_was_remembered() -> None:
+    """Of two states in different partitions the newer one counts."""
+    world = Pool()
+    async with world.served():
+        world.send(created("1841", resource=DOUBLE))
+        await world.sleep(SECOND)
+        before = world.state()
+        book(world, "1841")
+        while (state := world.state()) is None or state.placed is None:
+            await world.sleep(timedelta(milliseconds=1))
+        assert before is not None
+        assert state.changed_at > before.changed_at
+
+
+async def test_a_start_that_can_go_nowhere_else_waits_for_the_engine_of_its_volume() -> None:
+    world = Pool(TEMPLATES.replace("ports: 80}", "ports: 80, volume: {path: /data, scope: reservation}}"))
+    async with world.served():
+        book(world, "1841", *(f"r{number}" for number in range(7)))
+        await world.sleep(MINUTE)
+        made = str(world.where())
+        world.engine(made).stop(KEY)
+        await world.sleep(3 * MINUTE)
+        assert world.outcomes() == [RUNS, ("failed", "lost")]
+        world.engine(made).reachable = False
+        for number in range(7):
+            world.send(end(f"r{number}", resource=DOUBLE))
+        await world.sleep(MINUTE)
+        others = [world.engine(name).calls for name in NAMES if name != made]
+        asked = sum(map(len, others))
+        book(world, "1841")
+        await world.sleep(10 * MINUTE)
+        assert world.outcomes() == [RUNS, ("failed", "lost")]
+        assert sum(map(len, others)) - asked < 100  # the reconciliation's, above all
+        world.engine(made).reachable = True
+        await world.sleep(5 * MINUTE)
+        assert world.outcomes() == [RUNS, ("failed", "lost"), RUNS]
+        assert world.where() == made
+
+
+async def test_the_ends_of_what_an_engine_lost_wait_for_its_breaker() -> None:
+    world = Pool()
+    async with world.served():
+        book(world, *(f"r{number}" for number in range(8)))
+        await world.sleep(SECOND)
+        there = [f"r{number}" for number in range(8) if world.where(f"r{number}") == "c"]
+        for name in there:
+            world.engine("c").stop(reservation_key(INSTANCE, name))
+        await world.sleep(5 * MINUTE)
+        assert {world.outcomes(name)[-1] for name in there} == {("failed", "lost")}
+        world.engine("c").reachable = False
+        asked = len(world.engine("c").calls)
+        for name in there:
+            world.send(end(name, resource=DOUBLE))
+        await world.sleep(10 * MINUTE)
+        assert len(world.engine("c").calls) - asked < 300
+        world.engine("c").reachable = True
+        await world.sleep(5 * MINUTE)
+        assert {world.outcomes(name)[-1] for name in there} == {("skipped", "nothing_to_release")}
+
+
+async def test_what_may_be_left_of_a_failure_is_not_made_elsewhere_while_its_engine_is_down() -> None:
+    world = Pool()
+    async with world.served():
+        book(world, "1841")
+        await world.sleep(SECOND)
+        made = world.engine(str(world.where()))
+        made.stop(KEY)
+        made.fail("ensure", Permanent("start_timeout", "It did not come up."))
+        made.fail("remove", Permanent("runtime_error", "It does not go."))
+        book(world, "1841")
+        await world.sleep(SECOND)
+        state = world.state()
+        assert state is not None
+        assert (state.phase, world.runtimes[str(state.placed)]) == (Phase.FAILED, made)
+        made.reachable = False
+        world.send(updated(1, resource=DOUBLE, end=LATE + HOUR))
+        await world.sleep(10 * MINUTE)
+        assert sum(world.counts()) == 1
+        made.reachable = True
+        await world.sleep(5 * MINUTE)
+        assert sum(world.counts()) <= 1
+        assert world.violations == []
+
+
+async def test_who_waits_for_room_asks_no_engine_meanwhile() -> None:
+    world = Pool()
+    async with world.served():
+        book(world, "r0", "r1", "r2", "r3", resource=QUEUED)
+        await world.sleep(5 * SECOND)
+        book(world, "first", "second", resource=QUEUED)
+        await world.sleep(10 * SECOND)
+        asked = [sum(call.operation == "find" for call in world.engine(name).calls) for name in NAMES]
+        await world.sleep(10 * MINUTE)
+        assert [sum(call.operation == "find" for call in world.engine(name).calls) for name in NAMES] == asked
+        assert world.outcomes("first") == world.outcomes("second") == []
+
+
+async def test_of_two_that_were_found_the_one_that_runs_counts() -> None:
+    world = Pool()
+    await world.starts()
+    book(world, "1841", "r1")
+    await world.sleep(SECOND)
+    made = str(world.where())
+    (other,) = (name for name in NAMES if name not in (made, world.where("r1")))
+    await world.dies()
+    world.engine(other)._create(world.engine(made).spec_of(KEY), INSTANCE)
+    world.engine(other).stop(KEY)
+    world.violations.clear()
+    world.states.clear()
+    world.committed.clear()
+    async with world.served():
+        await world.sleep(10 * MINUTE)
+        assert world.where() == made
+        assert len(world.engine(other).names()) == 0
