@@ -12,7 +12,7 @@ _HEADER = "# Made from the Helm chart by `python -m tools.manifests`: change tha
 LEAST_KUBERNETES = "--kube-version=1.28.0"
 """What helm takes for the cluster's version, which it does not ask."""
 
-_OF_HELM = "app.kubernetes.io/managed-by"
+_OF_HELM = ("# Source", "app.kubernetes.io/managed-by", "helm.sh/resource-policy")
 
 
 def rendered(helm: str, options: Sequence[str] = (), *, release: str = "moorage") -> str:
@@ -23,7 +23,7 @@ def rendered(helm: str, options: Sequence[str] = (), *, release: str = "moorage"
 
 def manifests(helm: str = "helm") -> str:
     """The chart with its own values, as files for which helm is not needed."""
-    lines = [line for line in rendered(helm).splitlines() if _OF_HELM not in line and not line.startswith("# Source")]
+    lines = [line for line in rendered(helm).splitlines() if not any(mark in line for mark in _OF_HELM)]
     return _HEADER + "\n".join(lines) + "\n"
 
 

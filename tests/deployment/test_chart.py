@@ -31,6 +31,18 @@ def refusal(helm: str, *options: str) -> str:
     return str(refused.value.stderr)
 
 
+def scalars(made: Any) -> Iterator[Any]:
+    match made:
+        case dict():
+            for value in made.values():
+                yield from scalars(value)
+        case list():
+            for value in made:
+                yield from scalars(value)
+        case _:
+            yield made
+
+
 def undescribed(values: Any, schema: Any, at: str = "") -> Iterator[str]:
     """What stands in the values and not in the schema, or the other way round, where the schema names its parts."""
     if not isinstance(values, dict) or "$ref" in schema or schema.get("additionalProperties") is not False:
@@ -84,6 +96,8 @@ def test_every_value_is_explained() -> None:
         ("settings.moorage_group=ours", "moorage_group"),
         ("httpPort=80", "httpPort"),
         ("environments.namespace=Environments", "namespace"),
+        ("keda.minReplicas=0", "minReplicas"),
+        ("httpHost=", "httpHost"),
     ],
 )
 def test_a_value_that_means_nothing_or_may_not_be_is_refused_by_name(helm: str, option: str, why: str) -> None:
@@ -93,7 +107,12 @@ def test_a_value_that_means_nothing_or_may_not_be_is_refused_by_name(helm: str, 
 def test_every_setting_that_the_chart_writes_is_one(helm: str) -> None:
     data = objects(helm, "--set=templates=version: 1")["ConfigMap", "moorage-settings"]["data"]
     assert data.keys() <= SETTINGS
-    assert data["MOORAGE_TEMPLATES"] == "/etc/moorage/templates.yaml"
+    assert data["MOORAGE_TEMPLATES"] == "/etc/moorage/templates/templates.yaml"
+    assert data["MOORAGE_HTTP_HOST"] == "0.0.0.0"  # noqa: S104 - in a pod, where probes come from outside
+
+
+def test_members_listen_where_probes_come_from(helm: str) -> None:
+    assert objects(helm, "--set=httpHost=::")["ConfigMap", "moorage-settings"]["data"]["MOORAGE_HTTP_HOST"] == "::"
 
 
 def test_a_member_has_the_time_to_stop_that_settings_count_on(helm: str) -> None:
@@ -105,6 +124,16 @@ def test_secrets_come_from_a_secret(helm: str) -> None:
     made = objects(helm, "--set=secretSettings=kafka-login")
     container = made["Deployment", "moorage"]["spec"]["template"]["spec"]["containers"][0]
     assert {"secretRef": {"name": "kafka-login"}} in container["envFrom"]
+
+
+def test_files_that_settings_name_come_from_a_secret_beside_the_templates(helm: str) -> None:
+    made = objects(helm, "--set=secretFiles=files", "--set=templates=version: 1")
+    pod = made["Deployment", "moorage"]["spec"]["template"]["spec"]
+    mounts = {each["name"]: each for each in pod["containers"][0]["volumeMounts"]}
+    assert {"name": "secrets", "secret": {"secretName": "files", "defaultMode": 0o440}} in pod["volumes"]
+    assert mounts["secrets"] == {"name": "secrets", "mountPath": "/etc/moorage/secrets", "readOnly": True}
+    assert mounts["templates"]["mountPath"] == "/etc/moorage/templates"
+    assert mounts.keys() == {volume["name"] for volume in pod["volumes"]}
 
 
 def test_other_settings_start_members_anew(helm: str) -> None:
@@ -129,6 +158,7 @@ def test_keda_scales_by_the_lag_of_every_topic(helm: str) -> None:
         ("exams", "g"),
     ]
     assert {each["authenticationRef"]["name"] for each in triggers} == {"kafka-login"}
+    assert {each["metadata"]["excludePersistentLag"] for each in triggers} == {"true"}
     assert made["ScaledObject", "moorage"]["spec"]["scaleTargetRef"] == {"name": "moorage"}
     assert "replicas" not in made["Deployment", "moorage"]["spec"]
 
@@ -145,6 +175,50 @@ def test_what_is_switched_off_is_not_there(helm: str) -> None:
     off = ("--set=environments.create=false", "--set=networkPolicy.enabled=false")
     kinds = {kind for kind, _ in objects(helm, *off, "--set=environments.quota=null", "--set=environments.limits=null")}
     assert not kinds & {"Namespace", "NetworkPolicy", "ResourceQuota", "LimitRange", "ScaledObject", "ServiceMonitor"}
+
+
+@pytest.mark.parametrize(("value", "kind"), [("quota", "ResourceQuota"), ("limits", "LimitRange")])
+def test_null_takes_bounds_out_and_an_empty_quota_does_not(helm: str, value: str, kind: str) -> None:
+    assert (kind, "moorage") in objects(helm, "--set-json=environments.quota={}")
+    assert (kind, "moorage") not in objects(helm, f"--set-json=environments.{value}=null")
+
+
+def test_null_takes_one_line_out_of_the_quota(helm: str) -> None:
+    made = objects(helm, r"--set=environments.quota.services\.loadbalancers=null")
+    assert made["ResourceQuota", "moorage"]["spec"]["hard"].keys() == VALUES["environments"]["quota"].keys() - {
+        "services.loadbalancers"
+    }
+
+
+def test_what_users_have_outlives_the_release(helm: str) -> None:
+    namespace = objects(helm)["Namespace", "moorage-environments"]
+    assert namespace["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_a_member_that_is_not_ready_keeps_no_node_from_being_drained(helm: str) -> None:
+    assert objects(helm)["PodDisruptionBudget", "moorage"]["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+@pytest.mark.parametrize("name", ["123", "true", "2026-01-31"])
+def test_names_that_yaml_takes_for_something_else_stay_text(helm: str, name: str) -> None:
+    everywhere = (
+        "environments.namespace",
+        "secretSettings",
+        "secretFiles",
+        "priorityClassName",
+        "image.pullSecrets[0]",
+        "keda.authentication",
+        "settings.MOORAGE_GROUP",
+        "settings.MOORAGE_TOPICS",
+    )
+    options = ("--set=keda.enabled=true", "--set=serviceMonitor.enabled=true", "--set=templates=version: 1")
+
+    def others(name: str) -> list[Any]:
+        names = [f"--set-string={value}={name}" for value in everywhere]
+        made = objects(helm, f"--namespace={name}", *options, *names, release=name)
+        return [each for each in scalars(list(made.values())) if not isinstance(each, str)]
+
+    assert others(name) == others("moorage")
 
 
 def test_two_releases_in_one_cluster_share_no_name(helm: str) -> None:

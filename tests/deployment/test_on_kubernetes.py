@@ -1,4 +1,4 @@
-"""The chart and the manifests on a real API server: it takes all of them, members come up, nothing stays behind."""
+"""The chart and the manifests on a real API server: it takes all of them, members come up, only users' things stay."""
 
 import subprocess
 import uuid
@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(180)]
 
 _OURS = "app.kubernetes.io/instance={}"
 _KINDS = (
-    "deployments,pods,configmaps,services,serviceaccounts,networkpolicies,poddisruptionbudgets,resourcequotas,roles"
+    "namespaces,deployments,pods,configmaps,services,serviceaccounts,networkpolicies,poddisruptionbudgets,"
+    "resourcequotas,limitranges,roles,rolebindings"
 )
 
 
@@ -30,12 +31,18 @@ class Release:
     def environments(self) -> str:
         return f"{self.name}-environments"
 
-    def run(self, verb: str, *options: str) -> None:
-        command = [self.helm, verb, self.name, f"--namespace={self.name}", f"--kubeconfig={self.cluster.kubeconfig}"]
-        subprocess.run([*command, *options], check=True, capture_output=True, timeout=120)  # noqa: S603 - fixed
+    @property
+    def elsewhere(self) -> str:
+        return f"{self.name}-elsewhere"
 
-    def put(self, verb: str, *options: str) -> None:
-        self.run(verb, str(CHART), f"--set=environments.namespace={self.environments}", "--wait", *options)
+    def run(self, verb: str, *options: str) -> str:
+        """What Helm says."""
+        command = [self.helm, verb, self.name, f"--namespace={self.name}", f"--kubeconfig={self.cluster.kubeconfig}"]
+        done = subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=120)  # noqa: S603
+        return done.stdout
+
+    def put(self, verb: str, *options: str) -> str:
+        return self.run(verb, str(CHART), f"--set=environments.namespace={self.environments}", "--wait", *options)
 
     def ready_members(self) -> int:
         shown = self.cluster.get("deployment", self.name, f"--namespace={self.name}")
@@ -45,6 +52,10 @@ class Release:
         selector = f"--selector={_OURS.format(self.name)}"
         found = self.cluster.get(_KINDS, "--all-namespaces", selector)["items"]
         return [f"{each['kind']} {each['metadata']['name']}" for each in found]
+
+    def has_environments(self) -> bool:
+        """Whether their namespace is there, and not on its way out."""
+        return "deletionTimestamp" not in self.cluster.get("namespace", self.environments)["metadata"]
 
 
 @pytest.fixture
@@ -56,17 +67,31 @@ def release(helm: str, kubernetes: Kubernetes) -> Iterator[Release]:
     try:
         yield made
     finally:
-        kubernetes.kubectl("delete", "namespace", name, made.environments, "--ignore-not-found", "--wait=false")
+        kubernetes.kubectl(
+            "delete", "namespace", name, made.environments, made.elsewhere, "--ignore-not-found", "--wait=false"
+        )
 
 
-def test_a_release_comes_up_under_the_strictest_rules_is_upgraded_and_goes(release: Release) -> None:
-    release.put("install")
+def test_a_release_comes_up_under_the_strictest_rules_is_upgraded_goes_and_comes_back(release: Release) -> None:
+    assert "WARNING: no reservation will get an environment." in release.put("install")
     assert release.ready_members() == 2
-    release.put("upgrade", "--set=replicas=3", "--set=templates=version: 1")
+    assert "WARNING" not in release.put("upgrade", "--set=replicas=3", "--set=templates=version: 1")
     assert release.ready_members() == 3
-    assert release.leftovers()
+    assert len(release.leftovers()) > 1
     release.run("uninstall", "--wait", "--cascade=foreground")
-    assert release.leftovers() == []
+    assert release.leftovers() == [f"Namespace {release.environments}"]
+    assert release.has_environments()
+    assert "WARNING" not in release.put("install", "--set=settings.DEFAULT_IMAGE=nginxinc/nginx-unprivileged:stable")
+    assert release.ready_members() == 2
+
+
+def test_an_upgrade_takes_no_namespace_with_what_users_have(release: Release) -> None:
+    release.put("install")
+    release.put("upgrade", f"--set=environments.namespace={release.elsewhere}")
+    assert release.has_environments()
+    release.put("upgrade")
+    release.put("upgrade", "--set=environments.create=false")
+    assert release.has_environments()
 
 
 def test_its_account_may_do_nothing_outside_of_where_environments_run(release: Release) -> None:

@@ -1,12 +1,12 @@
 {{- define "moorage.labels" -}}
 {{ include "moorage.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end }}
 
 {{- define "moorage.selector" -}}
 app.kubernetes.io/name: moorage
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "moorage.setting" -}}
