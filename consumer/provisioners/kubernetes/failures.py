@@ -25,10 +25,12 @@ _MADE_TO_END = (
 _ROOT = re.compile(r"runAsNonRoot|non-numeric user|run as root", re.IGNORECASE)
 _NOT_FOUND = re.compile(r"not found|manifest unknown|name unknown|no match for platform|does not exist", re.IGNORECASE)
 _DENIED = re.compile(r"denied|unauthorized|authentication required|forbidden|no basic auth", re.IGNORECASE)
-_LIMITED = re.compile(r"toomanyrequests|too many requests|rate limit|429", re.IGNORECASE)
+_LIMITED = re.compile(r"toomanyrequests|too many requests|rate limit|\b429\b", re.IGNORECASE)
+_DIGEST = re.compile(r"sha256:[0-9a-f]+")
+_MISCONFIGURED = re.compile(r"couldn't find key|invalid (?:environment )?variable")
 _NOT_STARTABLE = re.compile(
     r"executable file not found|no such file or directory|permission denied|exec format error|is a directory"
-    r"|no command specified"
+    r"|not a directory|no command specified|unable to find user|no users found"
 )
 _RATE_LIMIT_PAUSE = 60.0
 _LONGEST_SAID = 160
@@ -60,10 +62,11 @@ def ended_by_cluster(pod: Object) -> bool:
     return pod.get("status", {}).get("reason") in _MADE_TO_END
 
 
-def not_startable(said: str) -> Permanent:
-    """The node's engine could not start the program, and says so at length."""
-    found = _NOT_STARTABLE.search(said)
-    return Permanent("exited_at_start", f"The image cannot run this command: {found[0] if found else _short(said)}.")
+def not_startable(said: str) -> ProvisionerError:
+    """The node's engine could not start the program, and says so at length: for want of time or space, perhaps."""
+    if (found := _NOT_STARTABLE.search(said)) is None:
+        return Transient("runtime_error", f"The node could not start the container: {_short(said)}")
+    return Permanent("exited_at_start", f"The image cannot run this command: {found[0]}.")
 
 
 def unscheduled(pod: Object) -> str | None:
@@ -94,7 +97,7 @@ def _of_waiting(spec: EnvironmentSpec, reason: str, said: str) -> ProvisionerErr
             )
         case "CreateContainerConfigError" if "not found" in said:
             return Transient("runtime_error", f"Something that the pod needs is not there: {_short(said)}")
-        case "CreateContainerConfigError":
+        case "CreateContainerConfigError" if _MISCONFIGURED.search(said):
             return Permanent("invalid_spec", f"The node cannot make this container: {_short(said)}")
         case "CreateContainerError" | "RunContainerError" | "PreCreateHookError" | "PostStartHookError":
             return not_startable(said)
@@ -103,7 +106,7 @@ def _of_waiting(spec: EnvironmentSpec, reason: str, said: str) -> ProvisionerErr
 
 def _of_pull(name: str, said: str, reason: str) -> ProvisionerError:
     """A registry's refusal, in the words of whatever engine the node has."""
-    if _LIMITED.search(said):
+    if _LIMITED.search(_DIGEST.sub("", said)):
         return Transient("image_pull_failed", f"The registry limits how often {name} may be pulled.", _RATE_LIMIT_PAUSE)
     if _DENIED.search(said):
         return Permanent("image_pull_denied", f"The image {name} does not exist or its registry wants a login.")

@@ -30,14 +30,20 @@ CONFIG = "CreateContainerConfigError"
         (PULL, "no match for platform in manifest", Permanent, "image_not_found", "this architecture"),
         (PULL, "pull access denied, may require authorization", Permanent, "image_pull_denied", "wants a login"),
         (PULL, "429 Too Many Requests: toomanyrequests", Transient, "image_pull_failed", "limits how often"),
+        (PULL, "web@sha256:4290ab: not found", Permanent, "image_not_found", "was not found"),
+        (PULL, "web@sha256:4: 429 for sha256:5", Transient, "image_pull_failed", "limits how often"),
+        (PULL, "port 14291 refused", Transient, "image_pull_failed", "could not be pulled"),
         (PULL, "dial tcp 192.0.2.1:443: i/o timeout", Transient, "image_pull_failed", "could not be pulled"),
         ("ImagePullBackOff", "Back-off pulling image", Transient, "image_pull_failed", "could not be pulled"),
         (CONFIG, "container has runAsNonRoot and image will run as root", Permanent, "image_runs_as_root", "as root"),
         (CONFIG, "image has non-numeric user (www)", Permanent, "image_runs_as_root", "by number"),
         (CONFIG, 'secret "x" not found', Transient, "runtime_error", "is not there"),
-        (CONFIG, "failed to prepare subPath at /var/lib/kubelet/x", Permanent, "invalid_spec", "failed to prepare"),
+        (CONFIG, "couldn't find key A in Secret x/y at /var/lib/kubelet/x", Permanent, "invalid_spec", "find key A"),
         ("CreateContainerError", "no command specified", Permanent, "exited_at_start", "no command specified"),
         ("RunContainerError", 'exec: "x": executable file not found', Permanent, "exited_at_start", "not found"),
+        ("RunContainerError", "context deadline exceeded", Transient, "runtime_error", "context deadline"),
+        ("CreateContainerError", 'failed to reserve container name "x"', Transient, "runtime_error", "reserve"),
+        ("CreateContainerError", "write /var/lib/x: no space left on device", Transient, "runtime_error", "no space"),
     ],
 )
 def test_what_a_container_waits_for_in_vain_has_its_meaning(
@@ -54,9 +60,19 @@ def test_what_a_container_waits_for_in_vain_has_its_meaning(
     assert "/var/lib" not in failure.message
 
 
-@pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing", ""])
-def test_what_passes_by_itself_is_no_failure(reason: str) -> None:
-    state = {"waiting": {"reason": reason}}
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("ContainerCreating", ""),
+        ("PodInitializing", ""),
+        ("", ""),
+        (CONFIG, "failed to sync secret cache: timed out waiting for the condition"),
+        (CONFIG, "no relationship found between node 'n' and this object"),
+        (CONFIG, "failed to prepare subPath for volumeMount"),
+    ],
+)
+def test_what_passes_by_itself_is_no_failure(reason: str, said: str) -> None:
+    state = {"waiting": {"reason": reason, "message": said}}
     pod = {"metadata": {}, "status": {"phase": "Pending", "containerStatuses": [{"state": state}]}}
 
     assert failure_of(SPEC, pod) is None
@@ -126,8 +142,8 @@ async def test_a_pod_that_its_node_does_not_start_in_time_is_told_with_what_the_
     ensuring = ensure(harness, spec)
     pod = await harness.there(spec.name)
     about = {"kind": "Pod", "namespace": harness.namespace, "name": spec.name, "uid": pod.metadata.uid}
-    for reason, message in (("Pulling", "first"), ("FailedMount", 'MountVolume failed for "data": /var/lib/kubelet/x')):
-        event = {"metadata": {"generateName": spec.name}, "involvedObject": about, "type": "Warning"}
+    for reason, message in (("BackOff", "first"), ("FailedMount", 'MountVolume failed for "data": /var/lib/kubelet/x')):
+        event = {"metadata": {"name": f"{spec.name}.{reason.lower()}"}, "involvedObject": about, "type": "Warning"}
         await harness.core.create_namespaced_event(harness.namespace, event | {"reason": reason, "message": message})
 
     with pytest.raises(Permanent, match=r"in time\. FailedMount: MountVolume failed") as error:
