@@ -64,8 +64,11 @@ def _kubebox() -> Path:
                 _build(binary)
             for name in (*_CONTROL_PLANE, *_NODE):
                 (programs / name).symlink_to(binary.name)
-            if not folder.is_dir():  # somebody else was quicker
+            try:
                 programs.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else somebody was quicker
+                    raise
     return folder
 
 

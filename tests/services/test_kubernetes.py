@@ -243,6 +243,19 @@ def test_programs_that_were_built_before_are_unpacked_once(empty_cache: Path) ->
     assert said == f"Kubernetes {kubebox._version()}\n"
 
 
+def test_who_is_slower_uses_the_programs_of_who_was_quicker(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty_cache / "kubebox.xz").write_bytes(pretend_binary(kubebox._version()))
+    rename = Path.rename
+
+    def rename_late(made: Path, folder: Path) -> Path:
+        shutil.copytree(made, folder, symlinks=True)
+        return rename(made, folder)
+
+    monkeypatch.setattr(Path, "rename", rename_late)
+
+    assert Path(program("kube-apiserver")).exists()
+
+
 @pytest.mark.parametrize("packed", [b"", b"half of it", pretend_binary("v1.0.0"), lzma.compress(b"\x7fELF")])
 def test_programs_of_another_version_or_kind_are_not_used(empty_cache: Path, packed: bytes) -> None:
     (empty_cache / "kubebox.xz").write_bytes(packed)
