@@ -54,7 +54,13 @@ class Client:
         found: list[Object] = []
         query = {"labelSelector": selector, "limit": str(_PAGE)}
         while True:
-            page = await self.ask("GET", kind.path(self._options.namespace), query=query)
+            try:
+                page = await self.ask("GET", kind.path(self._options.namespace), query=query)
+            except Expired:
+                if query.pop("continue", None) is None:
+                    raise
+                found = []  # too slow: the server has forgotten the rest of what it began to tell
+                continue
             found += page.get("items") or ()
             about = page["metadata"]
             if not about.get("continue"):

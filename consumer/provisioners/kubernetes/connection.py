@@ -10,11 +10,13 @@ from kubernetes_asyncio.config import ConfigException, load_incluster_config, lo
 
 from consumer.handling.errors import Unavailable
 from consumer.provisioners.kubernetes.options import KubernetesOptions
-from consumer.provisioners.text import without_paths
+from consumer.provisioners.text import shortened, without_paths
 
 _CONNECTIONS = 128
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 _USUAL = "~/.kube/config"
+_LONGEST_SAID = 200
+_NO_LOGIN = "The program that the kubeconfig names gives no login."
 
 
 class Connection:
@@ -74,14 +76,20 @@ class Connection:
             if in_cluster:
                 load_incluster_config(self._configuration)
             else:
-                await load_kube_config(file, context, self._configuration, persist_config=False)
+                async with asyncio.timeout(self._options.request_timeout):
+                    await load_kube_config(file, context, self._configuration, persist_config=False)
         except ConfigException as error:
-            raise Unavailable(f"The kubeconfig cannot be used: {without_paths(str(error))}") from error
+            if str(error).startswith("exec:"):  # and then whatever the program wrote, secrets perhaps
+                raise Unavailable(_NO_LOGIN) from error
+            said = shortened(without_paths(str(error)), _LONGEST_SAID)
+            raise Unavailable(f"The kubeconfig cannot be used: {said}") from error
+        except TimeoutError as error:
+            raise Unavailable("The program that the kubeconfig names gives no login in time.") from error
         except (OSError, ValueError, KeyError, TypeError, AssertionError, yaml.YAMLError) as error:
             raise Unavailable("The kubeconfig cannot be read.") from error
         except Exception as error:
             # A program that gives out logins fails as it likes.
-            raise Unavailable("The program that the kubeconfig names gives no login.") from error
+            raise Unavailable(_NO_LOGIN) from error
 
 
 def _is_there(files: str) -> bool:

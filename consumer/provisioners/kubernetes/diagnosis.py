@@ -66,10 +66,11 @@ async def _namespace(client: Client, options: KubernetesOptions) -> Finding:
 async def _usage(client: Client) -> list[Finding]:
     try:
         await client.ask("GET", "/apis/metrics.k8s.io/v1beta1")
+        lacking = await _lacking(client, WELCOME[-1])
     except (ProvisionerError, Answer):
         what = "No metrics server answers: nobody can tell what environments use."
         return [Finding(Level.WARNING, "metrics", what, "Install metrics-server, if you want to know.")]
-    if (await _lacking(client, WELCOME[-1])).verbs:
+    if lacking.verbs:
         what = "Moorage may not read what environments use."
         return [Finding(Level.WARNING, "metrics", what, f"Add to its Role: {WELCOME[-1]}")]
     return []

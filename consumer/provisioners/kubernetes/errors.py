@@ -1,15 +1,21 @@
 """What the API server's answers, and its silence, mean for a provisioning."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.provisioners.text import shortened, without_paths
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _LONGEST_SAID = 200
 
 _QUOTA = re.compile(r"exceeded quota|failed quota")
+_QUOTA_WANTS = re.compile(r"failed quota: .*must specify")
+_NOT_YET = re.compile(r"status unknown for quota|not yet ready to handle request")
 _POD_SECURITY = re.compile(r"violates PodSecurity")
 _WEBHOOK = re.compile(r"admission webhook|denied the request|ValidatingAdmissionPolicy|is forbidden: (?!User )")
 _NO_ACCOUNT = re.compile(r"looking up service account")
@@ -66,12 +72,27 @@ def meaning_of(status: int, said: Mapping[str, Any], retry_after: float | None) 
             return Transient("runtime_busy", "The Kubernetes API has too much to do now.", retry_after)
         case 400 | 413 | 422 if said.get("kind") == "Status":
             return _of_invalid(message)
-        case 502 | 503:
+        case 502 | 503 | 504:
             return Unavailable("The Kubernetes API is not ready to answer.")
+        case 500 if message.startswith("etcdserver:"):
+            return Unavailable("The Kubernetes API cannot reach what it keeps everything in.")
         case status if status >= 500:
             return Transient("runtime_error", "The Kubernetes API failed at this request.", retry_after)
         case _:
             return Unavailable("What answers is not the Kubernetes API.")
+
+
+def decided(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """`method`, with what is left of answers that nobody expected as a decision: it is tried again."""
+
+    @wraps(method)
+    async def deciding(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except Answer as answer:
+            raise Transient("runtime_busy", "What the cluster has changed while Moorage was at work on it.") from answer
+
+    return deciding
 
 
 def refused(message: str) -> Permanent:
@@ -80,6 +101,10 @@ def refused(message: str) -> Permanent:
 
 def _of_refusal(message: str) -> ProvisionerError:
     """403 is said by whoever may say no: quotas, admission, and the rules on who may do what."""
+    if _NOT_YET.search(message):
+        return Transient("runtime_busy", "The cluster cannot tell yet whether it takes this environment.")
+    if _QUOTA_WANTS.search(message):
+        return refused(message)
     if _QUOTA.search(message):
         said = _short(message.partition(": ")[2] or message)
         return Transient("runtime_full", f"The namespace's quota has no room for this environment: {said}")

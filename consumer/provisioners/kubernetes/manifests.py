@@ -1,5 +1,6 @@
 """All that belongs to an environment but its pod, as the API takes it. No I/O here."""
 
+import base64
 from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec, Volume
@@ -10,9 +11,20 @@ from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import AUTHORIZED_KEYS
 
 _SERVICE_TYPES = {"cluster": "ClusterIP", "node-port": "NodePort", "load-balancer": "LoadBalancer"}
-_CLOSED = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
-_CLOSED_V6 = ("fc00::/7", "fe80::/10")
-"""Private networks, the nodes among them, and link-local addresses: that of a cloud's metadata service is one."""
+_CLOSED = (
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "168.63.129.16/32",  # Azure's service for its machines, which is as good as a metadata service
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "240.0.0.0/4",
+)
+_CLOSED_V6 = ("64:ff9b::/96", "fc00::/7", "fe80::/10")
+"""Private and reserved networks, the nodes among them, what gateways translate to IPv4, and link-local addresses: that
+of a cloud's metadata service is one."""
 
 _LOCAL_DNS = "169.254.20.10/32"
 """Where a DNS cache on the nodes listens, if there is one."""
@@ -55,6 +67,12 @@ def secret_of(spec: EnvironmentSpec, about: dict[str, Any]) -> dict[str, Any]:
     """The variables, since any may be a secret, and the SSH key."""
     key = {AUTHORIZED_KEYS: f"{spec.login.key.line}\n"} if spec.login is not None else {}
     return {"metadata": about, "immutable": True, "stringData": dict(spec.environment) | key}
+
+
+def has_values_of(secret: Object, body: Object) -> bool:
+    """Whether a secret that is there holds just what `body` would have it hold."""
+    wanted = {name: base64.b64encode(value.encode()).decode() for name, value in body["stringData"].items()}
+    return bool((secret.get("data") or {}) == wanted)
 
 
 def network_policy_of(spec: EnvironmentSpec, about: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from consumer.provisioners.kubernetes.errors import Conflicting, Missing
 from consumer.provisioners.kubernetes.kinds import (
     ANCHOR,
     POD,
+    SECRET,
     Kind,
     Object,
     belongs_to_anchor,
@@ -18,6 +19,7 @@ from consumer.provisioners.kubernetes.kinds import (
     name_of,
     uid_of,
 )
+from consumer.provisioners.kubernetes.manifests import has_values_of
 from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.kubernetes.watching import Watch
 
@@ -49,13 +51,17 @@ class Objects:
         One of an earlier anchor, on its way out, is waited for. Raises `Permanent("conflict")` when somebody else's
         has the name, and `Transient("runtime_busy")` when the anchor is not there any more.
         """
-        name = name_of(body)
+        name, loop = name_of(body), asyncio.get_running_loop()
+        deadline = loop.time() + self._gone_timeout
         while True:
             try:
                 return await self.create(kind, body)
             except Conflicting:
                 seen = await self._client.get(kind, name)
             if seen is None:
+                if loop.time() > deadline:
+                    raise Transient("runtime_busy", f"The {kind.name} {name} can neither be made nor found.")
+                await asyncio.sleep(_LOOK_AGAIN)
                 continue
             if not facts_of(seen):
                 raise Permanent("conflict", f"The {kind.name} {name} belongs to something Moorage did not make.")
@@ -64,6 +70,14 @@ class Objects:
             await self.gone(kind, seen)
             if (now := await self._client.get(ANCHOR, name_of(anchor))) is None or uid_of(now) != uid_of(anchor):
                 raise Transient("runtime_busy", "The environment was removed while it was being made.")
+
+    async def have_secret(self, body: dict[str, Any], anchor: Object) -> Object:
+        """The same for a secret that nothing runs with: one that holds other values by now is made anew."""
+        seen = await self.have(SECRET, body, anchor)
+        if has_values_of(seen, body):
+            return seen
+        await self.delete(SECRET, seen)
+        return await self.have(SECRET, body, anchor)
 
     async def delete(self, kind: Kind, shown: Object, *, foreground: bool = False) -> None:
         """Have this object deleted, and return when it is gone."""

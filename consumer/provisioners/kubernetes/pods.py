@@ -115,5 +115,5 @@ def _probe(port: int, path: str | None) -> dict[str, Any]:
 
 
 def _literal(word: str) -> str:
-    """A word that means itself: the kubelet would put variables in place of `$(NAME)`."""
-    return word.replace("$(", "$$(")
+    """A word that means itself: the kubelet puts variables in place of `$(NAME)`, and `$` in place of `$$`."""
+    return word.replace("$", "$$")

@@ -16,7 +16,7 @@ from consumer.provisioners.credentials import Login, RegistryCredentials
 from consumer.provisioners.inflight import InFlight
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.diagnosis import diagnose
-from consumer.provisioners.kubernetes.errors import Conflicting, Missing
+from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Missing, decided
 from consumer.provisioners.kubernetes.kinds import (
     ANCHOR,
     NETWORK_POLICY,
@@ -25,7 +25,10 @@ from consumer.provisioners.kubernetes.kinds import (
     SECRET,
     SERVICE,
     Object,
+    belongs_to_anchor,
+    is_dying,
     name_of,
+    uid_of,
 )
 from consumer.provisioners.kubernetes.logins import login_secret_of, secret_name
 from consumer.provisioners.kubernetes.manifests import anchor_of, network_policy_of, owned_by, secret_of, service_of
@@ -67,24 +70,28 @@ class KubernetesProvisioner:
     def runtime(self) -> str:
         return RUNTIME
 
+    @decided
     async def ensure(self, spec: EnvironmentSpec, report: Report) -> Environment:
         anchor, new = await self._requests.run(spec.key, self._anchor(spec))
         spec = replace(spec, name=name_of(anchor))  # events name people in one way or another, or not at all
         try:
             return await self._completed(spec, anchor, report)
-        except Exception:
+        except (Permanent, Transient, Answer):
+            # When the API is away nothing was decided: another member may have gone on with it, and told the user.
             if new:
-                with suppress(ProvisionerError):  # what is left behind, `remove` finds
+                with suppress(ProvisionerError, Answer):  # what is left behind, `remove` finds
                     await self._requests.run(spec.key, self._objects.delete(ANCHOR, anchor, foreground=True))
             raise
 
     async def prepare(self, spec: EnvironmentSpec, report: Report) -> None:
         """Nothing: which node a pod comes to, and so who needs its image, is decided when there is one."""
 
+    @decided
     async def find(self, key: str) -> Environment | None:
         found = min(await self._of(key), key=lambda each: each.status is Status.DYING, default=None)
         return found.environment(self._options) if found is not None else None
 
+    @decided
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         await self._requests.settled(key)
         ours = selector(self._options.instance, key)
@@ -98,9 +105,11 @@ class KubernetesProvisioner:
         volume = not keep and await self._volumes.remove(key)
         return volume or bool(anchors or left)
 
+    @decided
     async def list(self) -> list[Environment]:
         return [each.environment(self._options) for each in await self._of()]
 
+    @decided
     async def usage(self, key: str) -> Usage | None:
         for each in await self._of(key):
             if each.status is Status.RUNNING:
@@ -117,6 +126,8 @@ class KubernetesProvisioner:
             await self._client.list(ANCHOR, selector(self._options.instance, "none"))
         except (Transient, Permanent) as error:
             raise Unavailable(error.message) from error
+        except Answer as error:
+            raise Unavailable("What answers is not the Kubernetes API.") from error
 
     async def diagnose(self, needs: Needs) -> Sequence[Finding]:
         return await diagnose(self._client, self._options, needs)
@@ -138,19 +149,28 @@ class KubernetesProvisioner:
         deadline = loop.time() + self._options.gone_timeout
         while loop.time() < deadline:
             found, _ = await self._client.list(ANCHOR, selector(self._options.instance, spec.key))
-            for anchor in found:
-                if anchor["metadata"].get("deletionTimestamp") is None:
+            for anchor in sorted(found, key=_age):
+                if not is_dying(anchor):
                     refuse_other_spec(facts_of(anchor), spec)
                     return await self._extended(spec, anchor), False
                 await self._objects.gone(ANCHOR, anchor)
             try:
-                return await self._objects.create(ANCHOR, anchor_of(spec, self._options)), True
+                made = await self._objects.create(ANCHOR, anchor_of(spec, self._options))
+                if await self._is_first(spec.key, made):
+                    return made, True
+                await self._objects.delete(ANCHOR, made, foreground=True)
             except Conflicting:
                 holder = await self._client.get(ANCHOR, spec.name)
                 if holder is not None:
                     refuse_foreign(facts_of(holder), self._options.instance, spec)
             await asyncio.sleep(_LOOK_AGAIN)  # ours, but made or removed by somebody else in this moment
         raise Transient("runtime_busy", "Something else is still at work on this environment.")
+
+    async def _is_first(self, key: str, made: Object) -> bool:
+        """Whether nobody else made an anchor before, under another name: not every event tells people's names."""
+        found, _ = await self._client.list(ANCHOR, selector(self._options.instance, key))
+        alive = [each for each in found if not is_dying(each)]
+        return uid_of(min(alive, key=_age, default=made)) == uid_of(made)
 
     async def _extended(self, spec: EnvironmentSpec, anchor: Object) -> Object:
         """The anchor with the end of its reservation as it is now."""
@@ -178,12 +198,16 @@ class KubernetesProvisioner:
     async def _parts(self, spec: EnvironmentSpec, anchor: Object) -> tuple[Object | None, Object]:
         """The service and the pod of an anchor. What keeps the pod in its place is there before it."""
         about = owned_by(anchor, spec, self._options)
+        alive = await self._is_alive(spec.key, anchor)
         login = await self._login(spec)
         pod = pod_of(spec, about, self._options, secret_name(spec.name) if login else None)
         secrets = [secret_of(spec, about), *([login_secret_of(login, about)] if login else [])]
         await asyncio.gather(
             self._objects.have(NETWORK_POLICY, network_policy_of(spec, about), anchor),
-            *(self._objects.have(SECRET, secret, anchor) for secret in secrets),
+            *(
+                self._objects.have(SECRET, secret, anchor) if alive else self._objects.have_secret(secret, anchor)
+                for secret in secrets
+            ),
         )
         service = None
         if spec.ports:
@@ -191,5 +215,20 @@ class KubernetesProvisioner:
         seen = await self._objects.have(POD, pod, anchor)
         if status_of(seen) is Status.STOPPED:  # it ended before we came: its program is started again, in a new one
             await self._objects.delete(POD, seen)
-            seen = await self._objects.have(POD, pod, anchor)
+            return await self._parts(spec, anchor)
         return service, seen
+
+    async def _is_alive(self, key: str, anchor: Object) -> bool:
+        """Whether the anchor has a pod that has not ended. Pods of other anchors are waited out first."""
+        pods, _ = await self._client.list(POD, selector(self._options.instance, key))
+        pods = [pod for pod in pods if facts_of(pod) and status_of(pod) is not Status.STOPPED]
+        for pod in pods:
+            if not belongs_to_anchor(pod, anchor):
+                await self._objects.gone(POD, pod)
+        return any(belongs_to_anchor(pod, anchor) and not is_dying(pod) for pod in pods)
+
+
+def _age(anchor: Object) -> tuple[str, int]:
+    """What sorts anchors by when they were made: times are told in seconds, versions count up."""
+    about = anchor["metadata"]
+    return about["creationTimestamp"], int(about["resourceVersion"])

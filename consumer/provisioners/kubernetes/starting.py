@@ -45,7 +45,8 @@ class Starts:
                 if is_ready(pod) and "running" in container_state(pod):
                     if not settle:
                         return pod
-                    await changed(settle)
+                    if not await changed(settle):
+                        pod, asked = await self._asked(pod), True
                     settle = 0.0
                     continue
                 if "terminated" in container_state(pod):

@@ -1,9 +1,11 @@
 """An API server that errs, is busy or away, does the work and loses the reply, or forgets what it told."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,13 +74,29 @@ async def test_an_api_that_falls_silent_is_unavailable(
 
     with pytest.raises(Unavailable, match="in time"):
         await impatient.ensure(harness.spec(), ignore)
+    assert proxy.count("DELETE") == 0, "another member may be at it"
+
+
+async def test_two_members_that_call_it_differently_make_one_environment(
+    harness: KubernetesHarness, proxy: ApiProxy, provisioner: Provisioner
+) -> None:
+    spec = harness.spec()
+    nothing = {"kind": "ConfigMapList", "metadata": {"resourceVersion": "1"}, "items": []}
+    proxy.answer(LIST, 200, "", raw=json.dumps(nothing).encode())  # it looked before the other one made its own
+    made = await harness.provisioner().ensure(spec, ignore)
+
+    again = await provisioner.ensure(replace(spec, name=f"{spec.name}-x"), ignore)
+
+    assert proxy.count(ANCHORS) == 1
+    assert again == made
+    assert len(await harness.leftovers()) == 5
 
 
 @pytest.mark.parametrize("failing", [ANCHORS, PODS])
 async def test_an_api_that_errs_is_worth_another_try_and_nothing_is_left(
     harness: KubernetesHarness, proxy: ApiProxy, provisioner: Provisioner, failing: str
 ) -> None:
-    proxy.refuse(failing, 500, "etcdserver: panic at /etcd/secret.go")
+    proxy.refuse(failing, 500, "panic at /etcd/secret.go")
 
     with pytest.raises(Transient) as error:
         await provisioner.ensure(harness.spec(), ignore)
@@ -207,9 +225,11 @@ async def test_a_pod_is_seen_to_be_ready_though_nobody_can_watch(
     assert await provisioner.remove(harness.spec().key) is True
 
 
+@pytest.mark.parametrize("settle", [0.0, 0.2])
 async def test_what_a_cut_watch_knew_last_is_not_believed(
-    harness: KubernetesHarness, proxy: ApiProxy, provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch
+    harness: KubernetesHarness, proxy: ApiProxy, monkeypatch: pytest.MonkeyPatch, settle: float
 ) -> None:
+    provisioner = harness.provisioner_with(kubeconfig=str(proxy.kubeconfig), settle=settle)
     monkeypatch.setattr("consumer.provisioners.kubernetes.starting._LOOK_ANYWAY", 0.2)
     spec = harness.spec(labels=STUCK)
     ensuring = asyncio.create_task(provisioner.ensure(spec, ignore))

@@ -1,8 +1,11 @@
 """The Kubernetes runtime on a real API server."""
 
 import asyncio
+import base64
+import json
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from kubernetes_asyncio.client import NetworkingV1Api
 
 from consumer.catalog.environment import Kubernetes, Limits, Port, Readiness
 from consumer.catalog.identity import EXPIRES_AT
-from consumer.handling.errors import Permanent, Unavailable
+from consumer.handling.errors import Permanent, Transient, Unavailable
 from consumer.handling.ports import Status
 from schemas.events import Resource, User
 from tests.provisioners.conformance import SurvivalConformance
@@ -75,7 +78,7 @@ async def test_a_pod_is_hardened_and_has_the_limits_of_its_template(harness: Kub
     spec = harness.spec(
         limits=Limits(cpu_millis=500, memory_bytes=256 * 1024**2, storage_bytes=1024**3),
         entrypoint=("tini", "--"),
-        command=("sh", "-c", "echo $(HOME) $HOME"),
+        command=("sh", "-c", "echo $(HOME) $HOME $$"),
         working_dir="/srv",
         ready=Readiness(port=8080, path="/health"),
     )
@@ -91,7 +94,7 @@ async def test_a_pod_is_hardened_and_has_the_limits_of_its_template(harness: Kub
     limits = {"cpu": "500m", "memory": str(256 * 1024**2), "ephemeral-storage": str(1024**3)}
     assert container["resources"]["limits"] == limits
     assert (container["command"], container["workingDir"]) == (["tini", "--"], "/srv")
-    assert container["args"][2] == "echo $$(HOME) $HOME", "the kubelet would put a variable there"
+    assert container["args"][2] == "echo $$(HOME) $$HOME $$$$", "the kubelet would make something else of it"
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"
 
 
@@ -149,7 +152,9 @@ async def test_only_what_was_asked_for_is_let_in_and_no_private_network_is_reach
     assert policy["ingress"] == [{"ports": [{"port": 8080, "protocol": "TCP"}]}]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     closed = policy["egress"][1]["to"][0]["ipBlock"]["except"]
-    assert {"10.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"} <= set(closed)
+    assert {"10.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"} <= set(closed)
+    assert {"192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4"} <= set(closed)
+    assert "64:ff9b::/96" in policy["egress"][1]["to"][1]["ipBlock"]["except"]
 
 
 async def test_a_later_end_is_written_on_the_anchor(harness: KubernetesHarness) -> None:
@@ -170,6 +175,41 @@ async def test_values_of_variables_are_in_a_secret_alone(harness: KubernetesHarn
     anchor = await harness.core.read_namespaced_config_map(made.name, harness.namespace)
     assert "hunter2" not in str(await harness.pod(made))
     assert "hunter2" not in str(anchor)
+
+
+async def test_a_pod_that_is_made_again_has_the_variables_and_the_login_of_now(
+    harness: KubernetesHarness, tmp_path: Path
+) -> None:
+    logins = tmp_path / "config.json"
+    logins.write_text(json.dumps({"auths": {"registry.example.org": {"auth": "YTpvbGQ="}}}))
+    provisioner = harness.provisioner_with(registry_credentials=logins)
+    end, email = "RESERVATION_END", "USER_EMAIL"
+    made = await provisioner.ensure(harness.spec(environment={end: "noon"}), ignore)
+    later = harness.spec(environment={end: "one", email: "a@example.org"})
+    await provisioner.ensure(later, ignore)
+    assert await harness.variables(made) == {end: "noon"}, "what runs is left as it is"
+
+    await harness.stop(made)
+    logins.write_text(json.dumps({"auths": {"registry.example.org": {"auth": "YTpuZXc="}}}))
+    again = await provisioner.ensure(later, ignore)
+
+    assert again.native_id == made.native_id
+    assert await harness.variables(again) == later.environment
+    secret = await harness.core.read_namespaced_secret(f"{made.name}-pull", harness.namespace)
+    assert b"YTpuZXc=" in base64.b64decode(secret.data[".dockerconfigjson"])
+
+
+async def test_no_pod_is_made_while_one_of_an_earlier_anchor_runs(harness: KubernetesHarness) -> None:
+    spec = harness.spec()
+    made = await harness.provisioner().ensure(spec, ignore)
+    pod = await harness.pod(made)
+    left = {name: pod["metadata"][name] for name in ("labels", "annotations")} | {"name": f"{made.name}-x"}
+    await harness.core.create_namespaced_pod(harness.namespace, {"metadata": left, "spec": pod["spec"]})
+    await harness.stop(made)
+    impatient = harness.provisioner_with(gone_timeout=0.3)
+
+    with pytest.raises(Transient, match="still being removed"):
+        await impatient.ensure(spec, ignore)
 
 
 @pytest.mark.parametrize("kind", ["pod", "secret", "service"])
