@@ -187,7 +187,7 @@ def test_our_own_cluster_leaves_nothing(runs_pods: bool, parts: set[str]) -> Non
     assert not [process for process in processes if process.is_running() and process.status() != "zombie"]
     assert not cluster.run_dir.path.exists()
     mark = cluster.run_dir.path.name[-8:]
-    assert mark not in "".join(network())
+    eventually(lambda: mark not in "".join(network()), what="the kernel has taken its links away")
     assert mark not in Path("/proc/self/mounts").read_text()
     assert not list(Path("/sys/fs/cgroup").glob(f"**/*{mark}*"))
     assert rules_of_kubernetes() == rules_before
