@@ -113,8 +113,7 @@ def _provisioner(settings: Settings, runtime: str, engine: EngineSection | None)
         )
     raise ConfigurationError(
         f"This version of Moorage does not provide the runtime {runtime}; it provides process, docker, podman and "
-        "kubernetes. "
-        "Change CONTAINER_RUNTIME or the template."
+        "kubernetes. Change CONTAINER_RUNTIME or the template."
     )
 
 

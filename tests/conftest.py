@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import pytest
 import structlog
@@ -41,6 +41,13 @@ _SERVICE_OF_FIXTURE = {
 _IN_CI = os.environ.get("CI") == "true"
 
 
+class Service(Protocol):
+    def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Service)
+
+
 @pytest.fixture(scope="session")
 def kafka() -> Iterator["KafkaBroker"]:
     """One node of Apache Kafka that all tests share, so leave it running and use topics and groups of your own.
@@ -48,14 +55,9 @@ def kafka() -> Iterator["KafkaBroker"]:
     It may be a mock (`kafka.real` is False) on a machine that cannot offer better; tests that need more say so with
     `@pytest.mark.kafka`.
     """
-    from tests.services import KafkaBroker, ServiceMissing
+    from tests.services import KafkaBroker
 
-    try:
-        broker = KafkaBroker.start()
-    except ServiceMissing as missing:
-        without(missing)
-    yield broker
-    broker.stop()
+    yield from running(KafkaBroker.start)
 
 
 @pytest.fixture
@@ -92,66 +94,41 @@ def helm() -> str:
 @pytest.fixture(scope="session")
 def docker_engine() -> Iterator["DockerEngine"]:
     """A Docker Engine that answers at `.url` and has `.image` (busybox). Remove what you create: it may be shared."""
-    from tests.services import DockerEngine, ServiceMissing
+    from tests.services import DockerEngine
 
-    try:
-        engine = DockerEngine.start()
-    except ServiceMissing as missing:
-        without(missing)
-    yield engine
-    engine.stop()
+    yield from running(DockerEngine.start)
 
 
 @pytest.fixture(scope="session")
 def podman_engine() -> Iterator["PodmanEngine"]:
     """A Podman that answers at `.url` and has `.image` (busybox). Remove what you create: it may be shared."""
-    from tests.services import PodmanEngine, ServiceMissing
+    from tests.services import PodmanEngine
 
-    try:
-        engine = PodmanEngine.start()
-    except ServiceMissing as missing:
-        without(missing)
-    yield engine
-    engine.stop()
+    yield from running(PodmanEngine.start)
 
 
 @pytest.fixture(scope="session")
 def rootless_podman() -> Iterator["PodmanEngine"]:
     """The same without root's rights, and always our own."""
-    from tests.services import PodmanEngine, ServiceMissing
+    from tests.services import PodmanEngine
 
-    try:
-        engine = PodmanEngine.start_own(rootless=True)
-    except ServiceMissing as missing:
-        without(missing)
-    yield engine
-    engine.stop()
+    yield from running(lambda: PodmanEngine.start_own(rootless=True))
 
 
 @pytest.fixture(scope="session")
 def registry() -> Iterator["Registry"]:
     """An image registry at `.address` (127.0.0.1:port), without TLS and without users."""
-    from tests.services import Registry, ServiceMissing
+    from tests.services import Registry
 
-    try:
-        registry = Registry.start()
-    except ServiceMissing as missing:
-        without(missing)
-    yield registry
-    registry.stop()
+    yield from running(Registry.start)
 
 
 @pytest.fixture(scope="session")
 def private_registry() -> Iterator["Registry"]:
     """One that wants a login (tests.services.registry: USER, PASSWORD)."""
-    from tests.services import Registry, ServiceMissing
+    from tests.services import Registry
 
-    try:
-        registry = Registry.start(private=True)
-    except ServiceMissing as missing:
-        without(missing)
-    yield registry
-    registry.stop()
+    yield from running(lambda: Registry.start(private=True))
 
 
 @pytest.fixture(scope="session")
@@ -160,27 +137,17 @@ def kubernetes() -> Iterator["Kubernetes"]:
 
     All tests share it: use `kubernetes_namespace`, or `kubernetes.namespace()` for further ones.
     """
-    from tests.services import Kubernetes, ServiceMissing
+    from tests.services import Kubernetes
 
-    try:
-        cluster = Kubernetes.start()
-    except ServiceMissing as missing:
-        without(missing)
-    yield cluster
-    cluster.stop()
+    yield from running(Kubernetes.start)
 
 
 @pytest.fixture(scope="session")
 def kubernetes_with_kubelet() -> Iterator["Kubernetes"]:
     """One whose only node runs pods, of the image `moorage/busybox:test` (or others: tests.services.kubelet)."""
-    from tests.services import Kubernetes, ServiceMissing
+    from tests.services import Kubernetes
 
-    try:
-        cluster = Kubernetes.start(runs_pods=True)
-    except ServiceMissing as missing:
-        without(missing)
-    yield cluster
-    cluster.stop()
+    yield from running(lambda: Kubernetes.start(runs_pods=True))
 
 
 @pytest.fixture
@@ -196,6 +163,18 @@ def _real_kafka_where_marked(request: pytest.FixtureRequest) -> None:
         broker: KafkaBroker = request.getfixturevalue("kafka")
         if not broker.real:
             pytest.skip("needs a real Apache Kafka; this machine only has librdkafka's mock")
+
+
+def running(start: Callable[[], S]) -> Iterator[S]:
+    """What `start` starts, until its fixture is left; without it, a test is skipped or fails."""
+    from tests.services import ServiceMissing
+
+    try:
+        service = start()
+    except ServiceMissing as missing:
+        without(missing)
+    yield service
+    service.stop()
 
 
 def without(missing: "ServiceMissing") -> NoReturn:

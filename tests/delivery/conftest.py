@@ -1,12 +1,12 @@
 """What the tests of delivery share."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.services import KafkaBroker, ServiceMissing
+from tests.conftest import running
+from tests.services import DockerEngine, KafkaBroker
 from tests.services.kafka_settings import AUTHORIZER
 from tests.support.double import Stage
 from tests.support.installation import Installation, installation
@@ -27,12 +27,7 @@ def ours(kafka: KafkaBroker, tmp_path: Path, stage: Stage) -> Iterator[Installat
 
 @pytest.fixture(scope="package")
 def own_kafka() -> Iterator[KafkaBroker]:
-    try:
-        broker = KafkaBroker.start(own=True, settings=AUTHORIZER)
-    except ServiceMissing as missing:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(missing))
-    yield broker
-    broker.stop()
+    yield from running(lambda: KafkaBroker.start(own=True, settings=AUTHORIZER))
 
 
 @pytest.fixture
@@ -40,3 +35,9 @@ def mortal(own_kafka: KafkaBroker) -> Iterator[KafkaBroker]:
     """A broker that tests may kill, or make rules for; it is up again for the next one."""
     yield own_kafka
     own_kafka.start_node()
+
+
+@pytest.fixture
+def own_engine() -> Iterator[DockerEngine]:
+    """An engine that a test may stop, which the one that others share is not."""
+    yield from running(DockerEngine.start_own)

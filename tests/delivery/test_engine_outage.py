@@ -1,13 +1,11 @@
 """A Docker Engine that is stopped and started again while the service works: all waits, and in the end all settles."""
 
-import os
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.services import DockerEngine, KafkaBroker, ServiceMissing, free_port
+from tests.services import DockerEngine, KafkaBroker, free_port
 from tests.support.installation import Installation, docker_installation
 from tests.support.kafka import Message
 from tests.support.payloads import Booked, Booking
@@ -29,17 +27,6 @@ SETTINGS = {
 }
 KEPT = Booked(type="Kept")
 PATIENCE = 150.0
-
-
-@pytest.fixture
-def own_engine() -> Iterator[DockerEngine]:
-    """An engine that a test may stop, which the one that others share is not."""
-    try:
-        engine = DockerEngine.start_own()
-    except ServiceMissing as missing:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(missing))
-    yield engine
-    engine.stop()
 
 
 def test_an_engine_that_is_stopped_and_started_again_costs_nobody_more_than_the_outage(

@@ -1,12 +1,10 @@
 """Two Docker Engines in a pool, of which one is stopped and started again: the other takes what comes meanwhile."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.services import DockerEngine, KafkaBroker, ServiceMissing
+from tests.services import DockerEngine, KafkaBroker
 from tests.support.containers import Containers
 from tests.support.installation import Installation, docker_installation
 from tests.support.kafka import Message
@@ -31,17 +29,6 @@ templates:
 """
 SETTINGS = {"MOORAGE_RECONCILE_INTERVAL": "1", "MOORAGE_RECONCILE_DELAY": "3"}
 PATIENCE = 120.0
-
-
-@pytest.fixture
-def own_engine() -> Iterator[DockerEngine]:
-    """An engine that a test may stop, which the one that others share is not."""
-    try:
-        engine = DockerEngine.start_own()
-    except ServiceMissing as missing:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(missing))
-    yield engine
-    engine.stop()
 
 
 def test_one_engine_down_stops_nobody_on_the_other(

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.support.background import in_background
 from tests.support.installation import Installation
 from tests.support.kafka import Kafka, Message
 from tests.support.payloads import Booking
@@ -40,10 +41,9 @@ def busy(ours: Installation) -> Iterator[list[str]]:
 
     There is always something to do and never more than a few hundred events, so that slow machines keep up.
     """
-    over = threading.Event()
     reservations: list[str] = []
 
-    def publish() -> None:
+    def publish(over: threading.Event) -> None:
         with Kafka(ours.kafka.bootstrap_servers) as kafka:
             for first in itertools.count(3000, 20):
                 bookings = [Booking(str(number)) for number in range(first, first + 20)]
@@ -55,13 +55,8 @@ def busy(ours: Installation) -> Iterator[list[str]]:
                 if over.is_set():
                     return
 
-    thread = threading.Thread(target=publish, name="platform")
-    thread.start()
-    try:
+    with in_background(publish, name="platform"):
         yield reservations
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_members_that_join_and_leave_lose_nothing_and_keep_the_order(ours: Installation) -> None:

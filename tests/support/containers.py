@@ -14,6 +14,7 @@ from docker.errors import APIError, DockerException, NotFound
 from requests.exceptions import RequestException
 
 from tests.services.docker_client import docker_client
+from tests.support.background import in_background
 
 INSTANCE = "moorage/instance"
 RESERVATION = "moorage/reservation-id"
@@ -99,25 +100,14 @@ class Containers:
     @contextmanager
     def sampled(self, *, every: float = 0.5) -> Iterator[list[list[Container]]]:
         """All containers, running or not, looked at again and again until the block is left."""
-        over = threading.Event()
         samples: list[list[Container]] = []
-        failures: list[BaseException] = []
 
-        def look() -> None:
-            try:
-                while not over.wait(every):
-                    samples.append(self.all())
-            except BaseException as error:  # noqa: BLE001 - told where the block is left
-                failures.append(error)
+        def look(over: threading.Event) -> None:
+            while not over.wait(every):
+                samples.append(self.all())
 
-        thread = threading.Thread(target=look, name="container sampler")
-        thread.start()
-        try:
+        with in_background(look, name="container sampler"):
             yield samples
-        finally:
-            over.set()
-            thread.join()
-        assert failures == []
 
 
 class Lives:

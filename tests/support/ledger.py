@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests.support.background import in_background
 from tests.support.kafka import Kafka, Message, Names
 
 Place = tuple[str, int, int]
@@ -148,30 +149,19 @@ def _places(entry: Entry) -> Iterator[Place]:
 @contextmanager
 def sampled(kafka: Kafka, names: Names, *, every: float = 0.2) -> Iterator[list[Sample]]:
     """Samples taken all the time until the block is left."""
-    over = threading.Event()
     samples: list[Sample] = []
-    failures: list[BaseException] = []
 
-    def look() -> None:
-        try:
-            with Kafka(kafka.bootstrap_servers) as own:
-                while not over.is_set():
-                    committed = own.committed(names.group, names.inbound)  # first: the topics only grow meanwhile
-                    ends = {
-                        (topic, partition): end
-                        for topic in (names.outbound, names.dead_letters)
-                        for partition, end in own.ends(topic).items()
-                    }
-                    samples.append(Sample(committed, ends))
-                    over.wait(every)
-        except BaseException as error:  # noqa: BLE001 - told where the block is left
-            failures.append(error)
+    def look(over: threading.Event) -> None:
+        with Kafka(kafka.bootstrap_servers) as own:
+            while not over.is_set():
+                committed = own.committed(names.group, names.inbound)  # first: the topics only grow meanwhile
+                ends = {
+                    (topic, partition): end
+                    for topic in (names.outbound, names.dead_letters)
+                    for partition, end in own.ends(topic).items()
+                }
+                samples.append(Sample(committed, ends))
+                over.wait(every)
 
-    thread = threading.Thread(target=look, name="sampler")
-    thread.start()
-    try:
+    with in_background(look, name="sampler"):
         yield samples
-    finally:
-        over.set()
-        thread.join()
-    assert failures == []

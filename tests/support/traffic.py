@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tests.support.background import in_background
 from tests.support.installation import Installation
 from tests.support.kafka import Kafka, Message
 from tests.support.payloads import Booking
@@ -61,27 +62,16 @@ def traffic(ours: Installation, *, seed: int, per_second: int, most_waiting: int
 
     Never further ahead of the group than `most_waiting` records, so that slow machines keep up.
     """
-    over = threading.Event()
-    failures: list[BaseException] = []
 
-    def publish() -> None:
+    def publish(over: threading.Event) -> None:
         names = ours.names
-        try:
-            with Kafka(ours.kafka.bootstrap_servers) as kafka:
-                stream = messages(seed)
-                while not over.is_set():
-                    began = time.monotonic()
-                    if sum(kafka.lag(names.group, names.inbound).values()) < most_waiting:
-                        kafka.publish(names.inbound, itertools.islice(stream, int(per_second * _PAUSE)))
-                    over.wait(_PAUSE - (time.monotonic() - began))
-        except BaseException as error:  # noqa: BLE001 - told where the block is left
-            failures.append(error)
+        with Kafka(ours.kafka.bootstrap_servers) as kafka:
+            stream = messages(seed)
+            while not over.is_set():
+                began = time.monotonic()
+                if sum(kafka.lag(names.group, names.inbound).values()) < most_waiting:
+                    kafka.publish(names.inbound, itertools.islice(stream, int(per_second * _PAUSE)))
+                over.wait(_PAUSE - (time.monotonic() - began))
 
-    thread = threading.Thread(target=publish, name="platform")
-    thread.start()
-    try:
+    with in_background(publish, name="platform"):
         yield
-    finally:
-        over.set()
-        thread.join()
-    assert failures == []

@@ -9,11 +9,12 @@ from consumer.catalog.environment import EnvironmentSpec
 from consumer.handling.errors import Transient
 from consumer.handling.ports import Status
 from consumer.provisioners.docker.dialects import DOCKER
+from tests.conftest import running
 from tests.provisioners.docker.harness import DockerHarness, EngineUnderTest, shell
 from tests.provisioners.docker.test_images import push_another
 from tests.provisioners.docker.test_volumes import volume
 from tests.provisioners.harness import ignore, until
-from tests.services import DockerEngine, Registry, ServiceMissing
+from tests.services import DockerEngine, Registry
 
 pytestmark = pytest.mark.docker
 
@@ -23,12 +24,7 @@ FILL = shell("cat /dev/zero > /everything; exec sleep 1000")
 @pytest.fixture
 def own_engine() -> Iterator[DockerEngine]:
     """An engine with a disk that one container can fill."""
-    try:
-        engine = DockerEngine.start_own(disk_megabytes=64)
-    except ServiceMissing as missing:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(missing))
-    yield engine
-    engine.stop()
+    yield from running(lambda: DockerEngine.start_own(disk_megabytes=64))
 
 
 @pytest.fixture
