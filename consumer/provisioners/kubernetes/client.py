@@ -12,7 +12,7 @@ import aiohttp
 from consumer.handling.errors import Unavailable
 from consumer.provisioners.kubernetes.connection import Connection
 from consumer.provisioners.kubernetes.errors import Answer, Expired, Missing, Unauthorized, meaning_of
-from consumer.provisioners.kubernetes.kinds import EVENT, POD, Kind, Object
+from consumer.provisioners.kubernetes.kinds import EVENT, POD, Kind, Object, namespace_of, uid_of
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pacing import Pace
 
@@ -29,7 +29,10 @@ _PATIENCE = 1.0
 
 
 class Client:
-    """Asks for objects of one namespace. Everything may raise `Transient`, `Permanent` or `Unavailable`.
+    """Asks for objects. Everything may raise `Transient`, `Permanent` or `Unavailable`.
+
+    Where an object is meant, it is the one of that namespace and name; lists and watches are of a namespace, or of all
+    of them with None.
 
     What the server turned away for having too much to do (429) is asked again when it says, a few times.
     """
@@ -43,19 +46,20 @@ class Client:
     def server(self) -> str:
         return self._connection.server
 
-    async def get(self, kind: Kind, name: str) -> Object | None:
+    async def get(self, kind: Kind, shown: Object) -> Object | None:
+        """What there is now where `shown` is, or would be."""
         try:
-            return await self.ask("GET", kind.path(self._options.namespace, name))
+            return await self.ask("GET", kind.path_of(shown))
         except Missing:
             return None
 
-    async def list(self, kind: Kind, selector: str) -> tuple[list[Object], str]:
+    async def list(self, kind: Kind, selector: str, namespace: str | None) -> tuple[list[Object], str]:
         """The objects with these labels, and the version of the whole, from which a watch goes on."""
         found: list[Object] = []
         query = {"labelSelector": selector, "limit": str(_PAGE)}
         while True:
             try:
-                page = await self.ask("GET", kind.path(self._options.namespace), query=query)
+                page = await self.ask("GET", kind.path(namespace), query=query)
             except Expired:
                 if query.pop("continue", None) is None:
                     raise
@@ -69,31 +73,31 @@ class Client:
 
     async def create(self, kind: Kind, body: Object) -> Object:
         """Raises `Conflicting` when the name is taken."""
-        return await self.ask("POST", kind.path(self._options.namespace), body=body)
+        return await self.ask("POST", kind.path(namespace_of(body)), body=body)
 
-    async def patch(self, kind: Kind, name: str, body: Object) -> Object:
+    async def patch(self, kind: Kind, shown: Object, body: Object) -> Object:
         """Raises `Missing`."""
-        return await self.ask("PATCH", kind.path(self._options.namespace, name), body=body)
+        return await self.ask("PATCH", kind.path_of(shown), body=body)
 
-    async def delete(self, kind: Kind, name: str, uid: str, *, foreground: bool = False) -> bool:
+    async def delete(self, kind: Kind, shown: Object, *, foreground: bool = False) -> bool:
         """Have this very object deleted; with `foreground` it stays until what belongs to it is gone.
 
         True when it is gone already. Raises `Missing`, and `Conflicting` when another one has its name.
         """
         how = "Foreground" if foreground else "Background"
-        body = {"preconditions": {"uid": uid}, "propagationPolicy": how}
-        shown = await self.ask("DELETE", kind.path(self._options.namespace, name), body=body)
-        return bool(shown["kind"] == "Status")
+        body = {"preconditions": {"uid": uid_of(shown)}, "propagationPolicy": how}
+        answer = await self.ask("DELETE", kind.path_of(shown), body=body)
+        return bool(answer["kind"] == "Status")
 
-    async def warnings(self, uid: str) -> Sequence[str]:
+    async def warnings(self, shown: Object) -> Sequence[str]:
         """What the cluster warned of about an object, the latest last: reason and message."""
-        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning"}
-        page = await self.ask("GET", EVENT.path(self._options.namespace), query=query)
+        query = {"fieldSelector": f"involvedObject.uid={uid_of(shown)},type=Warning"}
+        page = await self.ask("GET", EVENT.path(namespace_of(shown)), query=query)
         return [f"{each.get('reason')}: {each.get('message')}" for each in page.get("items") or ()]
 
-    async def log(self, pod: str, lines: int) -> str:
+    async def log(self, pod: Object, lines: int) -> str:
         """The last lines that the pod's program wrote."""
-        path = f"{POD.path(self._options.namespace, pod)}/log"
+        path = f"{POD.path_of(pod)}/log"
         async with self._request("GET", path, query={"tailLines": str(lines), "limitBytes": "65536"}) as response:
             return (await response.read()).decode("utf-8", "replace")
 
@@ -101,10 +105,10 @@ class Client:
         async with self._request("GET", "/version") as response:
             return str(json.loads(await response.read())["gitVersion"])
 
-    async def may(self, verb: str, group: str, resource: str) -> bool:
-        """Whether we are allowed to do this in the namespace."""
+    async def may(self, verb: str, group: str, resource: str, namespace: str | None) -> bool:
+        """Whether we are allowed to do this in the namespace; in all of them, with None."""
         name, _, part = resource.partition("/")
-        about = {"namespace": self._options.namespace, "verb": verb, "group": group, "resource": name}
+        about = {"namespace": namespace or "", "verb": verb, "group": group, "resource": name}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -123,7 +127,9 @@ class Client:
                 raise ValueError("no object of the API")
             return shown
 
-    async def watch(self, kind: Kind, selector: str, since: str) -> AsyncIterator[tuple[str, Object]]:
+    async def watch(
+        self, kind: Kind, selector: str, since: str, namespace: str | None
+    ) -> AsyncIterator[tuple[str, Object]]:
         """Changes since that version: ADDED, MODIFIED, DELETED or BOOKMARK, each with the object, until the server
         has had enough. Raises `Expired` when it has forgotten them."""
         query = {
@@ -133,8 +139,7 @@ class Client:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(_WATCH_SECONDS),
         }
-        path = kind.path(self._options.namespace)
-        async with self._request("GET", path, query=query, silence=_WATCH_SECONDS + _LATE) as response:
+        async with self._request("GET", kind.path(namespace), query=query, silence=_WATCH_SECONDS + _LATE) as response:
             async for line in response.content:
                 event = json.loads(line)
                 if event["type"] == "ERROR":

@@ -20,7 +20,8 @@ async def diagnose(client: Client, options: KubernetesOptions, needs: Needs) -> 
     """Everything that can be told; when the API does not answer, why, and nothing else."""
     try:
         version = await client.version()
-        missing = [rule for rule in await asyncio.gather(*(_lacking(client, rule) for rule in NEEDED)) if rule.verbs]
+        lacking = await asyncio.gather(*(_lacking(client, rule, options.scope) for rule in NEEDED))
+        missing = [rule for rule in lacking if rule.verbs]
     except ProvisionerError as error:
         remedy = "Check KUBECONFIG, MOORAGE_KUBERNETES_CONTEXT and the way to the API server (kubectl cluster-info)."
         return [Finding(Level.ERROR, "API", error.message, remedy)]
@@ -29,14 +30,14 @@ async def diagnose(client: Client, options: KubernetesOptions, needs: Needs) -> 
         await _namespace(client, options),
         *(_not_allowed(rule, options) for rule in missing),
         *([] if missing else [Finding(Level.OK, "permissions", "Moorage may do all that it has to.")]),
-        *await _usage(client),
+        *await _usage(client, options),
         *_ports(needs),
     ]
 
 
-async def _lacking(client: Client, rule: Rule) -> Rule:
-    """The part of a rule that does not hold for us."""
-    allowed = await asyncio.gather(*(client.may(verb, rule.group, rule.resource) for verb in rule.verbs))
+async def _lacking(client: Client, rule: Rule, namespace: str | None) -> Rule:
+    """The part of a rule that does not hold for us in the namespace."""
+    allowed = await asyncio.gather(*(client.may(verb, rule.group, rule.resource, namespace) for verb in rule.verbs))
     return replace(rule, verbs=tuple(verb for verb, may in zip(rule.verbs, allowed, strict=True) if not may))
 
 
@@ -63,10 +64,10 @@ async def _namespace(client: Client, options: KubernetesOptions) -> Finding:
     return Finding(Level.WARNING if level != "baseline" else Level.OK, subject, what, remedy)
 
 
-async def _usage(client: Client) -> list[Finding]:
+async def _usage(client: Client, options: KubernetesOptions) -> list[Finding]:
     try:
         await client.ask("GET", "/apis/metrics.k8s.io/v1beta1")
-        lacking = await _lacking(client, WELCOME[-1])
+        lacking = await _lacking(client, WELCOME[-1], options.scope)
     except (ProvisionerError, Answer):
         what = "No metrics server answers: nobody can tell what environments use."
         return [Finding(Level.WARNING, "metrics", what, "Install metrics-server, if you want to know.")]

@@ -21,9 +21,14 @@ class Kind:
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
 
-    def path(self, namespace: str, name: str | None = None) -> str:
+    def path(self, namespace: str | None, name: str | None = None) -> str:
+        """Where those of a namespace are, or one of them; without a namespace those of all."""
         root = f"/apis/{self.group}" if self.group else "/api"
-        return f"{root}/{self.version}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+        within = f"/namespaces/{namespace}" if namespace is not None else ""
+        return f"{root}/{self.version}{within}/{self.plural}" + (f"/{name}" if name else "")
+
+    def path_of(self, shown: Object) -> str:
+        return self.path(namespace_of(shown), name_of(shown))
 
 
 ANCHOR = Kind("ConfigMap", "configmaps")
@@ -46,6 +51,10 @@ def uid_of(shown: Object) -> str:
 
 def name_of(shown: Object) -> str:
     return str(shown["metadata"]["name"])
+
+
+def namespace_of(shown: Object) -> str:
+    return str(shown["metadata"]["namespace"])
 
 
 def is_dying(shown: Object) -> bool:

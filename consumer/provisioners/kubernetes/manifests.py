@@ -5,7 +5,7 @@ from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec, Volume
 from consumer.catalog.identity import KEY
-from consumer.provisioners.kubernetes.kinds import ANCHOR, Object, name_of, uid_of
+from consumer.provisioners.kubernetes.kinds import ANCHOR, Object, name_of, namespace_of, uid_of
 from consumer.provisioners.kubernetes.names import annotations_for, label_value, labels_for
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import AUTHORIZED_KEYS
@@ -30,13 +30,13 @@ _LOCAL_DNS = "169.254.20.10/32"
 """Where a DNS cache on the nodes listens, if there is one."""
 
 
-def anchor_of(spec: EnvironmentSpec, options: KubernetesOptions) -> dict[str, Any]:
+def anchor_of(spec: EnvironmentSpec, namespace: str, options: KubernetesOptions) -> dict[str, Any]:
     """What an environment is known by, and all else of it belongs to."""
-    return {"metadata": _about(spec, options)}
+    return {"metadata": _about(spec, namespace, options)}
 
 
 def owned_by(anchor: Object, spec: EnvironmentSpec, options: KubernetesOptions) -> dict[str, Any]:
-    """The metadata of what goes with its anchor, which is gone no sooner than it."""
+    """The metadata of what goes with its anchor, in its namespace; the anchor is gone no sooner than it."""
     owner = {
         "apiVersion": ANCHOR.api_version,
         "kind": ANCHOR.name,
@@ -44,7 +44,7 @@ def owned_by(anchor: Object, spec: EnvironmentSpec, options: KubernetesOptions) 
         "uid": uid_of(anchor),
         "blockOwnerDeletion": True,
     }
-    return _about(spec, options) | {"ownerReferences": [owner]}
+    return _about(spec, namespace_of(anchor), options) | {"ownerReferences": [owner]}
 
 
 def service_of(spec: EnvironmentSpec, about: dict[str, Any], options: KubernetesOptions) -> dict[str, Any]:
@@ -95,19 +95,21 @@ def network_policy_of(spec: EnvironmentSpec, about: dict[str, Any]) -> dict[str,
     }
 
 
-def claim_of(volume: Volume, options: KubernetesOptions) -> dict[str, Any]:
+def claim_of(volume: Volume, namespace: str, options: KubernetesOptions) -> dict[str, Any]:
     """The claim of a volume. It belongs to no anchor: what is kept outlives its environment."""
     labels = {name: label_value(value) for name, value in volume.labels.items()}
     size = str(volume.size_bytes) if volume.size_bytes is not None else options.volume_size
     spec: dict[str, Any] = {"accessModes": [options.volume_access], "resources": {"requests": {"storage": size}}}
     if options.storage_class is not None:
         spec["storageClassName"] = options.storage_class
-    return {"metadata": {"name": volume.name, "labels": labels, "annotations": dict(volume.labels)}, "spec": spec}
+    about = {"name": volume.name, "namespace": namespace, "labels": labels, "annotations": dict(volume.labels)}
+    return {"metadata": about, "spec": spec}
 
 
-def _about(spec: EnvironmentSpec, options: KubernetesOptions) -> dict[str, Any]:
+def _about(spec: EnvironmentSpec, namespace: str, options: KubernetesOptions) -> dict[str, Any]:
     return {
         "name": spec.name,
+        "namespace": namespace,
         "labels": labels_for(spec, options.instance),
         "annotations": annotations_for(spec, options.instance),
     }

@@ -41,7 +41,7 @@ class Objects:
         except (Unavailable, Transient) as error:
             # It may have been done all the same: only looking tells.
             with suppress(Unavailable, Transient):
-                if await self._client.get(kind, name_of(body)) is not None:
+                if await self._client.get(kind, body) is not None:
                     raise Conflicting(name_of(body)) from error
             raise
 
@@ -57,7 +57,7 @@ class Objects:
             try:
                 return await self.create(kind, body)
             except Conflicting:
-                seen = await self._client.get(kind, name)
+                seen = await self._client.get(kind, body)
             if seen is None:
                 if loop.time() > deadline:
                     raise Transient("runtime_busy", f"The {kind.name} {name} can neither be made nor found.")
@@ -68,7 +68,7 @@ class Objects:
             if belongs_to_anchor(seen, anchor) and not is_dying(seen):
                 return seen
             await self.gone(kind, seen)
-            if (now := await self._client.get(ANCHOR, name_of(anchor))) is None or uid_of(now) != uid_of(anchor):
+            if (now := await self._client.get(ANCHOR, anchor)) is None or uid_of(now) != uid_of(anchor):
                 raise Transient("runtime_busy", "The environment was removed while it was being made.")
 
     async def have_secret(self, body: dict[str, Any], anchor: Object) -> Object:
@@ -87,7 +87,7 @@ class Objects:
     async def request_deletion(self, kind: Kind, shown: Object, *, foreground: bool = False) -> bool:
         """Have this object deleted, now or some time from now; True when it is gone."""
         try:
-            return await self._client.delete(kind, name_of(shown), uid_of(shown), foreground=foreground)
+            return await self._client.delete(kind, shown, foreground=foreground)
         except (Missing, Conflicting):
             return True
 
@@ -96,8 +96,8 @@ class Objects:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._gone_timeout, _LOOK_AGAIN
         while True:
-            with self._expecting(kind, name_of(shown)) as changed:
-                seen = await self._client.get(kind, name_of(shown))
+            with self._expecting(kind, shown) as changed:
+                seen = await self._client.get(kind, shown)
                 if seen is None or uid_of(seen) != uid_of(shown):
                     return
                 if loop.time() > deadline:
@@ -107,9 +107,9 @@ class Objects:
             pause = min(2 * pause, _LOOK_ANYWAY)
 
     @contextmanager
-    def _expecting(self, kind: Kind, name: str) -> Iterator[Callable[[float], Awaitable[object]]]:
+    def _expecting(self, kind: Kind, shown: Object) -> Iterator[Callable[[float], Awaitable[object]]]:
         if (watch := self._watches.get(kind)) is None:
             yield asyncio.sleep
             return
-        with watch.expecting(name) as changed:
+        with watch.expecting(shown) as changed:
             yield changed

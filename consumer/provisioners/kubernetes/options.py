@@ -49,6 +49,11 @@ class KubernetesOptions:
     request_timeout: float = 30.0
     requests_per_second: float = 200.0
 
+    @property
+    def scope(self) -> str | None:
+        """Where environments are looked for: a namespace, or None for all of them."""
+        return self.namespace
+
     def __post_init__(self) -> None:
         if not self.instance:
             raise ValueError("instance may not be empty: it tells our pods from those of other installations")

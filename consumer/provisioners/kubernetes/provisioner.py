@@ -28,6 +28,7 @@ from consumer.provisioners.kubernetes.kinds import (
     belongs_to_anchor,
     is_dying,
     name_of,
+    namespace_of,
     uid_of,
 )
 from consumer.provisioners.kubernetes.logins import login_secret_of, secret_name
@@ -57,9 +58,9 @@ class KubernetesProvisioner:
         self._options = options
         self._client = Client(options)
         ours = selector(options.instance)
-        self._pods, self._anchors = Watch(self._client, POD, ours), Watch(self._client, ANCHOR, ours)
-        watches = {POD: self._pods, ANCHOR: self._anchors}
-        self._objects = Objects(self._client, watches, options.gone_timeout)
+        self._pods = Watch(self._client, POD, ours, options.scope)
+        self._anchors = Watch(self._client, ANCHOR, ours, options.scope)
+        self._objects = Objects(self._client, {POD: self._pods, ANCHOR: self._anchors}, options.gone_timeout)
         self._starts = Starts(self._client, self._pods, options)
         self._volumes = Volumes(self._client, self._objects, options)
         self._requests = InFlight()
@@ -95,10 +96,10 @@ class KubernetesProvisioner:
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         await self._requests.settled(key)
         ours = selector(self._options.instance, key)
-        anchors, _ = await self._client.list(ANCHOR, ours)
+        anchors, _ = await self._client.list(ANCHOR, ours, self._options.scope)
         await asyncio.gather(*(self._objects.request_deletion(ANCHOR, anchor, foreground=True) for anchor in anchors))
         # The cluster does the rest by itself, but in its own time: it collects so many objects a second, and no more.
-        found = await asyncio.gather(*(self._client.list(kind, ours) for kind in OWNED))
+        found = await asyncio.gather(*(self._client.list(kind, ours, self._options.scope) for kind in OWNED))
         left = [(kind, each) for kind, (objects, _) in zip(OWNED, found, strict=True) for each in objects]
         await asyncio.gather(*(self._objects.delete(kind, each) for kind, each in left))
         await asyncio.gather(*(self._objects.gone(ANCHOR, anchor) for anchor in anchors))
@@ -114,7 +115,7 @@ class KubernetesProvisioner:
         for each in await self._of(key):
             if each.status is Status.RUNNING:
                 with suppress(ProvisionerError, Missing):  # not every cluster measures, or lets everybody see it
-                    if (read := await self._client.get(POD_METRICS, name_of(each.anchor))) is not None:
+                    if (read := await self._client.get(POD_METRICS, each.anchor)) is not None:
                         return usage_of(read, each.environment(self._options).memory_bytes)
         return None
 
@@ -123,7 +124,7 @@ class KubernetesProvisioner:
 
     async def ping(self) -> None:
         try:
-            await self._client.list(ANCHOR, selector(self._options.instance, "none"))
+            await self._client.list(ANCHOR, selector(self._options.instance, "none"), self._options.scope)
         except (Transient, Permanent) as error:
             raise Unavailable(error.message) from error
         except Answer as error:
@@ -140,27 +141,29 @@ class KubernetesProvisioner:
 
     async def _of(self, key: str | None = None) -> builtins.list[Sight]:
         ours = selector(self._options.instance, key)
-        found = await asyncio.gather(*(self._client.list(kind, ours) for kind in (ANCHOR, POD, SERVICE)))
+        kinds = (ANCHOR, POD, SERVICE)
+        found = await asyncio.gather(*(self._client.list(kind, ours, self._options.scope) for kind in kinds))
         return [*sights_of(*(objects for objects, _ in found))]
 
     async def _anchor(self, spec: EnvironmentSpec) -> tuple[Object, bool]:
         """The anchor of this very spec, and whether it is new. Dying ones are waited out."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.gone_timeout
+        wanted = anchor_of(spec, self._options.namespace, self._options)
         while loop.time() < deadline:
-            found, _ = await self._client.list(ANCHOR, selector(self._options.instance, spec.key))
+            found = await self._anchors_of(spec.key)
             for anchor in sorted(found, key=_age):
                 if not is_dying(anchor):
                     refuse_other_spec(facts_of(anchor), spec)
                     return await self._extended(spec, anchor), False
                 await self._objects.gone(ANCHOR, anchor)
             try:
-                made = await self._objects.create(ANCHOR, anchor_of(spec, self._options))
+                made = await self._objects.create(ANCHOR, wanted)
                 if await self._is_first(spec.key, made):
                     return made, True
                 await self._objects.delete(ANCHOR, made, foreground=True)
             except Conflicting:
-                holder = await self._client.get(ANCHOR, spec.name)
+                holder = await self._client.get(ANCHOR, wanted)
                 if holder is not None:
                     refuse_foreign(facts_of(holder), self._options.instance, spec)
             await asyncio.sleep(_LOOK_AGAIN)  # ours, but made or removed by somebody else in this moment
@@ -168,9 +171,12 @@ class KubernetesProvisioner:
 
     async def _is_first(self, key: str, made: Object) -> bool:
         """Whether nobody else made an anchor before, under another name: not every event tells people's names."""
-        found, _ = await self._client.list(ANCHOR, selector(self._options.instance, key))
-        alive = [each for each in found if not is_dying(each)]
+        alive = [each for each in await self._anchors_of(key) if not is_dying(each)]
         return uid_of(min(alive, key=_age, default=made)) == uid_of(made)
+
+    async def _anchors_of(self, key: str) -> builtins.list[Object]:
+        found, _ = await self._client.list(ANCHOR, selector(self._options.instance, key), self._options.scope)
+        return found
 
     async def _extended(self, spec: EnvironmentSpec, anchor: Object) -> Object:
         """The anchor with the end of its reservation as it is now."""
@@ -178,14 +184,14 @@ class KubernetesProvisioner:
         if facts_of(anchor).get(EXPIRES_AT) == until:
             return anchor
         try:
-            return await self._client.patch(ANCHOR, name_of(anchor), {"metadata": {"annotations": {EXPIRES_AT: until}}})
+            return await self._client.patch(ANCHOR, anchor, {"metadata": {"annotations": {EXPIRES_AT: until}}})
         except Missing as error:
             raise Transient("runtime_busy", "The environment was removed while it was looked at.") from error
 
     async def _completed(self, spec: EnvironmentSpec, anchor: Object, report: Report) -> Environment:
         """The environment of an anchor, with all that is missing of it made and its pod ready."""
         report(Progress("creating", spec.name))
-        notes = await self._requests.run(spec.key, self._volumes.ensure(spec))
+        notes = await self._requests.run(spec.key, self._volumes.ensure(spec, namespace_of(anchor)))
         service, pod = await self._requests.run(spec.key, self._parts(spec, anchor))
         pod = await self._starts.ready(spec, pod, report)
         if service is not None and service["spec"]["type"] == "LoadBalancer":
@@ -220,7 +226,7 @@ class KubernetesProvisioner:
 
     async def _is_alive(self, key: str, anchor: Object) -> bool:
         """Whether the anchor has a pod that has not ended. Pods of other anchors are waited out first."""
-        pods, _ = await self._client.list(POD, selector(self._options.instance, key))
+        pods, _ = await self._client.list(POD, selector(self._options.instance, key), self._options.scope)
         pods = [pod for pod in pods if facts_of(pod) and status_of(pod) is not Status.STOPPED]
         for pod in pods:
             if not belongs_to_anchor(pod, anchor):

@@ -8,7 +8,7 @@ from consumer.catalog.identity import IMAGE
 from consumer.catalog.images import split_reference
 from consumer.handling.ports import Ending, Environment, Status
 from consumer.provisioners.access import build_access, hints_of
-from consumer.provisioners.kubernetes.kinds import Object, belongs_to_anchor, is_dying, name_of, uid_of
+from consumer.provisioners.kubernetes.kinds import Object, belongs_to_anchor, is_dying, name_of, namespace_of, uid_of
 from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.labels import environment_of
@@ -53,7 +53,7 @@ class Sight:
         return shown if ending is None else replace(shown, ending=ending)
 
     def _access(self, options: KubernetesOptions) -> Access:
-        host, ports = f"{name_of(self.anchor)}.{options.namespace}.svc", []
+        host, ports = f"{name_of(self.anchor)}.{namespace_of(self.anchor)}.svc", []
         if self.service is not None:
             outside = "port"
             match self.service["spec"]["type"]:
@@ -70,10 +70,10 @@ class Sight:
 
 def sights_of(anchors: Iterable[Object], pods: Iterable[Object], services: Iterable[Object]) -> Iterator[Sight]:
     """What belongs together. What belongs to an earlier anchor of the same name is on its way out."""
-    by_name = [{name_of(each): each for each in kind} for kind in (pods, services)]
+    by_place = [{_place(each): each for each in kind} for kind in (pods, services)]
     for anchor in anchors:
         if facts_of(anchor):
-            pod, service = (_owned(kind.get(name_of(anchor)), anchor) for kind in by_name)
+            pod, service = (_owned(kind.get(_place(anchor)), anchor) for kind in by_place)
             yield Sight(anchor, pod, service)
 
 
@@ -111,6 +111,10 @@ def address_of(service: Object) -> str | None:
         address: str | None = entry.get("ip") or entry.get("hostname")
         return address
     return None
+
+
+def _place(shown: Object) -> tuple[str, str]:
+    return namespace_of(shown), name_of(shown)
 
 
 def _owned(shown: Object | None, anchor: Object) -> Object | None:

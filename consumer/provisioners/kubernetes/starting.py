@@ -39,7 +39,7 @@ class Starts:
         patience = _Patience(spec, self._options, report)
         asked, settle = False, 0.0
         while True:
-            with self._pods.expecting(name_of(pod)) as changed:
+            with self._pods.expecting(pod) as changed:
                 pod = pod if asked else self._newer(pod)
                 asked = False
                 if is_ready(pod) and "running" in container_state(pod):
@@ -67,17 +67,17 @@ class Starts:
             if asyncio.get_running_loop().time() > deadline:
                 raise Permanent("not_ready", "The cluster gave the environment's load balancer no address in time.")
             await asyncio.sleep(_LOOK_AGAIN)
-            if (shown := await self._client.get(SERVICE, name_of(service))) is None:
+            if (shown := await self._client.get(SERVICE, service)) is None:
                 raise Transient("runtime_busy", "The service was deleted while the environment was being started.")
             service = shown
         return service
 
     def _newer(self, pod: Object) -> Object:
-        seen = self._pods.latest(name_of(pod))
+        seen = self._pods.latest(pod)
         return seen if seen is not None and uid_of(seen) == uid_of(pod) else pod
 
     async def _asked(self, pod: Object) -> Object:
-        seen = await self._client.get(POD, name_of(pod))
+        seen = await self._client.get(POD, pod)
         if seen is None or uid_of(seen) != uid_of(pod):
             raise Transient("runtime_busy", "The pod was deleted while it was being started.")
         return seen
@@ -89,7 +89,7 @@ class Starts:
         why = "out of memory" if ended.get("reason") == "OOMKilled" else f"exit code {ended.get('exitCode')}"
         if ended.get("reason") in _NEVER_RAN:
             return not_startable(ended.get("message") or "")
-        words = said(spec, await self._words(name_of(pod)))
+        words = said(spec, await self._words(pod))
         return Permanent("exited_at_start", f"The program ended at once ({why}).{words}")
 
     async def _late(self, spec: EnvironmentSpec, pod: Object) -> ProvisionerError:
@@ -97,19 +97,19 @@ class Starts:
             return Transient("runtime_full", f"No node of the cluster takes the pod: {why}")
         if "running" not in container_state(pod):
             return Permanent("not_started", f"The node did not start the pod in time.{await self._warning(pod)}")
-        words = said(spec, await self._words(name_of(pod)))
+        words = said(spec, await self._words(pod))
         return Permanent("not_ready", f"{_missing(spec)} within {spec.ready.within:g} s.{words}")
 
     async def _warning(self, pod: Object) -> str:
         """What the cluster warned of last, as a sentence; empty when it did not, or nobody may know."""
         with suppress(ProvisionerError, Answer):
-            for warning in reversed(await self._client.warnings(uid_of(pod))):
+            for warning in reversed(await self._client.warnings(pod)):
                 return f" {shortened(without_paths(warning), _LONGEST_WARNING)}"
         return ""
 
-    async def _words(self, name: str) -> str:
+    async def _words(self, pod: Object) -> str:
         with suppress(ProvisionerError, Answer):
-            return await self._client.log(name, _LINES)
+            return await self._client.log(pod, _LINES)
         return ""
 
 

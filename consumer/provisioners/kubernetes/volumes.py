@@ -1,5 +1,7 @@
 """Volumes that outlive pods: claimed or found before one is made, and given up with it where that is wanted."""
 
+from typing import Any
+
 from consumer.catalog.environment import EnvironmentSpec, Volume
 from consumer.catalog.identity import INSTANCE, MANAGED_BY
 from consumer.catalog.volumes import RECLAIM, VOLUME
@@ -19,36 +21,39 @@ class Volumes:
     def __init__(self, client: Client, objects: Objects, options: KubernetesOptions) -> None:
         self._client, self._objects, self._options = client, objects, options
 
-    async def ensure(self, spec: EnvironmentSpec) -> tuple[str, ...]:
-        """Get or create the claim of `spec`'s volume; returns sentences for the user on what is not as they expect.
+    async def ensure(self, spec: EnvironmentSpec, namespace: str) -> tuple[str, ...]:
+        """Get or create the claim of `spec`'s volume, in the namespace.
 
-        Raises `Permanent("conflict")` when its name is somebody else's.
+        Returns sentences for the user on what is not as they expect. Raises `Permanent("conflict")` when its name is
+        somebody else's.
         """
         if (volume := spec.volume) is None:
             return ()
-        claim = await self._have(volume)
+        body = claim_of(volume, namespace, self._options)
+        claim = await self._have(body)
         if not self._is(claim, volume):
             raise Permanent("conflict", f"The volume {volume.name} belongs to something Moorage did not make.")
-        wanted = claim_of(volume, self._options)["spec"]["resources"]["requests"]["storage"]
+        wanted = body["spec"]["resources"]["requests"]["storage"]
         if volume.size_bytes is not None and claim["spec"]["resources"]["requests"]["storage"] != wanted:
             return ("The volume keeps the size that it was made with.",)
         return ()
 
     async def remove(self, key: str) -> bool:
         """Give up the volumes that go with the reservation of `key`; True when there were any."""
-        claims, _ = await self._client.list(CLAIM, selector(self._options.instance, key, **{RECLAIM: "delete"}))
+        temporary = selector(self._options.instance, key, **{RECLAIM: "delete"})
+        claims, _ = await self._client.list(CLAIM, temporary, self._options.scope)
         for claim in claims:
             await self._objects.delete(CLAIM, claim)
         return bool(claims)
 
-    async def _have(self, volume: Volume) -> Object:
+    async def _have(self, body: dict[str, Any]) -> Object:
         while True:
-            if (seen := await self._client.get(CLAIM, volume.name)) is not None:
+            if (seen := await self._client.get(CLAIM, body)) is not None:
                 if not is_dying(seen):
                     return seen
                 await self._objects.gone(CLAIM, seen)
             try:
-                return await self._objects.create(CLAIM, claim_of(volume, self._options))
+                return await self._objects.create(CLAIM, body)
             except Conflicting:  # somebody was quicker
                 continue
 

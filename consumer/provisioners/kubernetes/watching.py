@@ -12,7 +12,7 @@ from consumer.handling.errors import ProvisionerError, Transient
 from consumer.handling.ports import Status
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Answer
-from consumer.provisioners.kubernetes.kinds import Kind, Object, name_of, uid_of
+from consumer.provisioners.kubernetes.kinds import Kind, Object, uid_of
 from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.kubernetes.sights import status_of
 
@@ -33,25 +33,26 @@ class Watch:
     it knows may be old: who has to be certain asks the server.
     """
 
-    def __init__(self, client: Client, kind: Kind, selector: str) -> None:
-        self._client, self._kind, self._selector = client, kind, selector
+    def __init__(self, client: Client, kind: Kind, selector: str, namespace: str | None) -> None:
+        self._client, self._kind, self._selector, self._namespace = client, kind, selector, namespace
         self._latest: dict[str, Object] = {}
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._listeners: list[Heard] = []
         self._task: asyncio.Task[None] | None = None
 
-    def latest(self, name: str) -> Object | None:
-        return self._latest.get(name)
+    def latest(self, shown: Object) -> Object | None:
+        """What is known of the object that is where `shown` is."""
+        return self._latest.get(self._kind.path_of(shown))
 
     @contextmanager
-    def expecting(self, name: str) -> Iterator[Callable[[float], Awaitable[bool]]]:
-        """Whoever looks inside and then waits misses no change of the object of this name in between.
+    def expecting(self, shown: Object) -> Iterator[Callable[[float], Awaitable[bool]]]:
+        """Whoever looks inside and then waits misses no change of what is where `shown` is in between.
 
         What is returned waits for at most so many seconds, and tells whether there was one.
         """
         self._begin()
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(name, set()).add(waiter)
+        waiter, path = asyncio.get_running_loop().create_future(), self._kind.path_of(shown)
+        self._waiters.setdefault(path, set()).add(waiter)
 
         async def changed(within: float) -> bool:
             return bool((await asyncio.wait([waiter], timeout=within))[0])
@@ -59,7 +60,7 @@ class Watch:
         try:
             yield changed
         finally:
-            self._forget(name, waiter)
+            self._forget(path, waiter)
 
     def listen(self, heard: Heard) -> Callable[[], None]:
         """Have `heard` called with each change from now on, until what is returned is called."""
@@ -85,7 +86,7 @@ class Watch:
             try:
                 if version is None:
                     version = await self._list()
-                async for change, shown in self._client.watch(self._kind, self._selector, version):
+                async for change, shown in self._client.watch(self._kind, self._selector, version, self._namespace):
                     attempt = 0
                     version = shown["metadata"]["resourceVersion"]
                     if change != "BOOKMARK":
@@ -103,7 +104,7 @@ class Watch:
             await asyncio.sleep(_KEEP_TRYING.delay(attempt, 0.0, wish) or 0.0)
 
     async def _list(self) -> str:
-        found, version = await self._client.list(self._kind, self._selector)
+        found, version = await self._client.list(self._kind, self._selector, self._namespace)
         there = {uid_of(shown) for shown in found}
         for known in [known for known in self._latest.values() if uid_of(known) not in there]:
             self._heard(known, gone=True)
@@ -112,22 +113,22 @@ class Watch:
         return version
 
     def _heard(self, shown: Object, *, gone: bool) -> None:
-        name = name_of(shown)
+        path = self._kind.path_of(shown)
         if not gone:
-            self._latest[name] = shown
-        elif (known := self._latest.get(name)) is not None and uid_of(known) == uid_of(shown):
-            del self._latest[name]
-        for waiter in self._waiters.pop(name, ()):
+            self._latest[path] = shown
+        elif (known := self._latest.get(path)) is not None and uid_of(known) == uid_of(shown):
+            del self._latest[path]
+        for waiter in self._waiters.pop(path, ()):
             if not waiter.done():
                 waiter.set_result(None)
         for listener in [*self._listeners]:
             listener(shown, gone)
 
-    def _forget(self, name: str, waiter: asyncio.Future[None]) -> None:
-        waiters = self._waiters.get(name, set())
+    def _forget(self, path: str, waiter: asyncio.Future[None]) -> None:
+        waiters = self._waiters.get(path, set())
         waiters.discard(waiter)
         if not waiters:
-            self._waiters.pop(name, None)
+            self._waiters.pop(path, None)
 
 
 async def tell_endings(pods: Watch, ended: Callable[[str], None]) -> None:

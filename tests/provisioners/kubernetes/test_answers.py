@@ -59,7 +59,7 @@ async def test_a_list_whose_rest_is_forgotten_is_begun_anew(monkeypatch: pytest.
     first = page("a", more="token")
     answering(monkeypatch, first, Expired(), first, page("b"))
 
-    found, _ = await Client(OPTIONS).list(POD, "")
+    found, _ = await Client(OPTIONS).list(POD, "", "default")
 
     assert [each["metadata"]["name"] for each in found] == ["a", "b"]
 
@@ -98,7 +98,7 @@ async def test_a_watch_outlives_what_nobody_thought_of() -> None:
             yield
 
     lists, again = 0, asyncio.Event()
-    watch = Watch(Odd(OPTIONS), ANCHOR, "")
+    watch = Watch(Odd(OPTIONS), ANCHOR, "", "default")
     watch.listen(lambda *_: None)
 
     async with asyncio.timeout(10):
@@ -110,7 +110,7 @@ async def test_who_may_not_ask_what_environments_use_is_told_so(monkeypatch: pyt
     async def version(_: Any) -> str:
         return "v1"
 
-    async def may(_: Any, verb: str, group: str, resource: str) -> bool:
+    async def may(_: Any, verb: str, group: str, resource: str, namespace: str | None) -> bool:
         if group == "metrics.k8s.io":
             raise Unavailable("The Kubernetes API does not answer in time.")
         return True
