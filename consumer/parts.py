@@ -62,13 +62,32 @@ def catalog_of(settings: Settings) -> Catalog:
 def _refuse_two_names(settings: Settings, catalog: Catalog) -> None:
     """One engine under two names would have what is made by one name removed as a stray of the other."""
     of_settings = {"docker": settings.docker_host, "podman": settings.podman_host}
+    places = {_place(settings, None): "kubernetes"} if "kubernetes" in catalog.runtimes else {}
     for name, engine in catalog.engines.items():
+        if engine.is_cluster:
+            if (first := places.setdefault(_place(settings, engine), name)) != name:
+                raise ConfigurationError(
+                    f"{name} and {first} are the same namespace of the same cluster (KUBECONFIG, "
+                    "MOORAGE_KUBERNETES_CONTEXT and K8S_NAMESPACE hold where `engines` says nothing). "
+                    "Give each its own, or leave one out."
+                )
+            continue
         url = of_settings[engine.runtime]
         if url is not None and url.rstrip("/") == engine.url and engine.runtime in catalog.runtimes:
             raise ConfigurationError(
                 f"{engine.runtime.upper()}_HOST and {name} are the same engine, and templates use both. "
                 "Say `engines` in each of these templates, or in none."
             )
+
+
+def _place(settings: Settings, cluster: EngineSection | None) -> tuple[str | None, str | None, str]:
+    """Kubeconfig, context and namespace of a cluster of the template file; None is that of the settings."""
+    kubeconfig, context, namespace = settings.kubeconfig or None, settings.kubernetes_context, settings.k8s_namespace
+    if cluster is None:
+        return kubeconfig, context, namespace
+    if cluster.kubeconfig is not None:  # which may know nothing of the context of the settings
+        kubeconfig, context = str(cluster.kubeconfig), None
+    return kubeconfig, cluster.context or context, cluster.namespace or namespace
 
 
 def _capabilities(settings: Settings) -> tuple[str, ...]:
@@ -105,7 +124,7 @@ def _provisioner(settings: Settings, runtime: str, engine: EngineSection | None)
     if kind in ("docker", "podman"):
         return _docker(settings, kind, engine)
     if kind == "kubernetes":
-        return _kubernetes(settings)
+        return _kubernetes(settings, engine)
     if "@" in runtime:
         raise ConfigurationError(
             f"There is no engine {runtime} in the template file. While anything runs there, it has to be listed in "
@@ -117,17 +136,18 @@ def _provisioner(settings: Settings, runtime: str, engine: EngineSection | None)
     )
 
 
-def _kubernetes(settings: Settings) -> Provisioner:
+def _kubernetes(settings: Settings, cluster: EngineSection | None) -> Provisioner:
     try:
         from consumer.provisioners.kubernetes import KubernetesOptions, KubernetesProvisioner
     except ImportError as error:
         raise ConfigurationError("The kubernetes runtime needs `pip install moorage[kubernetes]`.") from error
+    kubeconfig, context, namespace = _place(settings, cluster)
     try:
         options = KubernetesOptions(
             instance=settings.instance,
-            namespace=settings.k8s_namespace,
-            kubeconfig=settings.kubeconfig or None,
-            context=settings.kubernetes_context,
+            namespace=namespace,
+            kubeconfig=kubeconfig,
+            context=context,
             service=settings.kubernetes_service,
             public_host=settings.public_host,
             storage_class=settings.storage_class,
@@ -137,6 +157,15 @@ def _kubernetes(settings: Settings) -> Provisioner:
             schedule_timeout=settings.schedule_timeout,
             max_lease=settings.max_lease,
         )
+        if cluster is not None:
+            at_home = (kubeconfig, context) == _place(settings, None)[:2]
+            options = replace(
+                options,
+                name=cluster.full_name,
+                service=cluster.service or settings.kubernetes_service,
+                public_host=cluster.public_host or (settings.public_host if at_home else None),
+                storage_class=cluster.storage_class or settings.storage_class,
+            )
     except ValueError as error:
         raise ConfigurationError(f"K8S_NAMESPACE cannot be used: {error}") from error
     try:

@@ -1,4 +1,4 @@
-"""`engines:` of the template file: container engines beside the one of the settings, each by a name of its own."""
+"""`engines:` of the template file: engines and clusters beside those of the settings, each by a name of its own."""
 
 import re
 from pathlib import Path
@@ -8,15 +8,21 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, PlainValidator, model_validator
 
 from consumer.catalog import fields
+from consumer.catalog.environment import ServiceType
 from consumer.catalog.fields import Section, problem
+from consumer.catalog.kubernetes import object_name
 from consumer.catalog.quota_section import environment_count
 from consumer.catalog.wording import quoted
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}|[0-9A-Fa-f:.]{2,45}")
 _SOCKET = re.compile(r"unix:///.+")
 _AWAY = re.compile(r"(?:tcp|http|https|ssh)://.+")
 _TLS = ("tcp://", "https://")
+
+_OF_ENGINES = ("url", "tls", "bind_host")
+_OF_CLUSTERS = ("kubeconfig", "context", "namespace", "service", "storage_class")
 
 
 def _name(value: str) -> str:
@@ -38,7 +44,7 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _folder(value: Any) -> Path:
+def _path(value: Any) -> Path:
     path = Path(fields.text(value))
     if not path.is_absolute():
         raise problem(f"{quoted(str(path))} is not an absolute path: begin it with /")
@@ -51,20 +57,38 @@ def _host(value: str) -> str:
     return value
 
 
+def _namespace(value: str) -> str:
+    if not _NAMESPACE.fullmatch(value):
+        raise problem(f"{quoted(value)} is not a namespace: use lower-case letters, digits and '-', at most 63")
+    return value
+
+
+def _context(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise problem("is empty or holds control characters")
+    return value
+
+
 class EngineSection(Section):
-    """One engine. `capacity` is how many environments it may have at a time.
+    """One engine, or one namespace of a cluster. `capacity` is how many environments it may have at a time.
 
     `tls` is a folder with ca.pem, cert.pem and key.pem. Ports are opened on `bind_host`. Users are told `public_host`,
-    or the engine's own machine, unless it is this one.
+    or the engine's own machine, unless it is this one; of a cluster it is what they are told for node ports. A cluster
+    is reached by the login of the settings where neither `kubeconfig` nor `context` says otherwise.
     """
 
     name: Annotated[str, AfterValidator(_name)]
-    runtime: Literal["docker", "podman"]
-    url: Annotated[str, AfterValidator(_url)]
+    runtime: Literal["docker", "podman", "kubernetes"]
+    url: Annotated[str, AfterValidator(_url)] | None = None
     capacity: Annotated[int, PlainValidator(environment_count)]
-    tls: Annotated[Path | None, PlainValidator(_folder)] = None
+    tls: Annotated[Path | None, PlainValidator(_path)] = None
     bind_host: Annotated[str, AfterValidator(_host)] | None = None
     public_host: Annotated[str, AfterValidator(_host)] | None = None
+    kubeconfig: Annotated[Path | None, PlainValidator(_path)] = None
+    context: Annotated[str, AfterValidator(_context)] | None = None
+    namespace: Annotated[str, AfterValidator(_namespace)] | None = None
+    service: ServiceType | None = None
+    storage_class: Annotated[str, AfterValidator(object_name)] | None = None
 
     @property
     def full_name(self) -> str:
@@ -74,11 +98,27 @@ class EngineSection(Section):
     @property
     def host(self) -> str | None:
         """The machine it is on; None for this one."""
-        return urlsplit(self.url).hostname
+        return urlsplit(self.url).hostname if self.url is not None else None
+
+    @property
+    def is_cluster(self) -> bool:
+        return self.runtime == "kubernetes"
+
+    @model_validator(mode="after")
+    def _keys_suit_the_runtime(self) -> Self:
+        kind, others = (
+            ("container engines", _OF_ENGINES) if self.is_cluster else ("clusters (kubernetes)", _OF_CLUSTERS)
+        )
+        for key in others:
+            if getattr(self, key) is not None:
+                raise problem(f"is for {kind}, and the runtime is {self.runtime}: leave it out", key)
+        if self.url is None and not self.is_cluster:
+            raise problem("is missing: add it", "url")
+        return self
 
     @model_validator(mode="after")
     def _tls_is_of_use(self) -> Self:
-        if self.tls is not None and not self.url.startswith(_TLS):
+        if self.tls is not None and self.url is not None and not self.url.startswith(_TLS):
             raise problem("is for an engine on TCP: leave it out, or write the url as tcp://host:2376", "tls")
         return self
 

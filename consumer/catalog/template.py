@@ -36,7 +36,7 @@ MACHINE_RUNTIMES = frozenset({"libvirt", "openstack"})
 """Where images are plain names. Elsewhere they are references, on `process` too: a laptop refuses what a lab would."""
 
 CONTAINER_RUNTIMES = frozenset({"docker", "podman", "kubernetes"})
-"""Where a template's entrypoint, volume and GPUs can be had, and a user's key be put beside an image."""
+"""Where a template's pool, entrypoint, volume and GPUs can be had, and a user's key be put beside an image."""
 
 Runtime = Literal["process", "docker", "podman", "kubernetes", "libvirt", "openstack"]
 
@@ -228,8 +228,8 @@ class Template(Section):
     @model_validator(mode="after")
     def _runtime_can(self) -> Self:
         contained = self.runtime in CONTAINER_RUNTIMES
-        there = {"entrypoint": contained, "volume": contained, "gpus": contained}
-        there |= dict.fromkeys(("engines", "devices"), self.runtime in CONTAINER_ENGINES)
+        there = dict.fromkeys(("engines", "entrypoint", "volume", "gpus"), contained)
+        there["devices"] = self.runtime in CONTAINER_ENGINES
         for field, can in there.items():
             if getattr(self, field) and not can:
                 raise problem(f"cannot be had with {self.runtime}: leave it out", field)

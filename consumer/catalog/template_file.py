@@ -79,10 +79,21 @@ class TemplateFile(Section):
     def _engines_are_several(self) -> Self:
         """Two names for one engine would each take the other's environments for strays."""
         for field in ("name", "url"):
-            for value, count in Counter(getattr(engine, field) for engine in self.engines).items():
+            values = (getattr(engine, field) for engine in self.engines)
+            for value, count in Counter(value for value in values if value is not None).items():
                 if count > 1:
                     why = f"has {count} engines with the {field} {quoted(value)}"
                     raise problem(f"{why}: each has its own", "engines")
+        return self
+
+    @model_validator(mode="after")
+    def _clusters_are_several(self) -> Self:
+        places: dict[tuple[Any, ...], str] = {}
+        for engine in self.engines:
+            place = (engine.kubeconfig, engine.context, engine.namespace)
+            if engine.is_cluster and (first := places.setdefault(place, engine.name)) != engine.name:
+                why = f"has {quoted(first)} and {quoted(engine.name)} with the same kubeconfig, context and namespace"
+                raise problem(f"{why}: that is one cluster, so give it one name", "engines")
         return self
 
     @model_validator(mode="after")
@@ -91,7 +102,9 @@ class TemplateFile(Section):
         for index, template in enumerate(self.templates):
             for position, name in enumerate(template.engines):
                 if name not in known:
-                    why = did_you_mean(name, known) if known else ": add `engines`, with a url and a capacity for each"
+                    why = (
+                        did_you_mean(name, known) if known else ": add `engines`, each with where it is and a capacity"
+                    )
                     raise problem(f"{quoted(name)} is not an engine{why}", "templates", index, "engines", position)
                 if known[name] != template.runtime:
                     why = f"{quoted(name)} is an engine of {known[name]}, and the template's runtime {template.runtime}"

@@ -214,3 +214,74 @@ def test_one_engine_cannot_have_two_names(monkeypatch: pytest.MonkeyPatch, tmp_p
     text = ENGINES + "  - {name: other, runtime: docker, image: nginx}\n"
     with pytest.raises(ConfigurationError, match="DOCKER_HOST and docker@gpu are the same engine"):
         catalog_of(engines(monkeypatch, tmp_path, text))
+
+
+CLUSTERS = """version: 1
+engines:
+  - {name: here, runtime: kubernetes, namespace: labs-2, capacity: 2}
+  - {name: other, runtime: kubernetes, context: other, service: load-balancer, capacity: 2}
+  - {name: far, runtime: kubernetes, kubeconfig: /etc/far,
+     public_host: far.example.org, storage_class: far, capacity: 1}
+templates:
+  - {name: pool, match: {type: Pool}, runtime: kubernetes, engines: [here, other, far], image: nginx}
+"""
+OURS = "  - {name: rest, runtime: kubernetes, image: nginx}\n"
+
+
+def clusters(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str = CLUSTERS) -> Settings:
+    monkeypatch.setenv("KUBECONFIG", "/etc/ours")
+    monkeypatch.setenv("MOORAGE_KUBERNETES_CONTEXT", "ours")
+    monkeypatch.setenv("MOORAGE_KUBERNETES_SERVICE", "node-port")
+    monkeypatch.setenv("K8S_NAMESPACE", "labs")
+    return engines(monkeypatch, folder, text)
+
+
+def test_each_cluster_of_the_file_is_a_runtime_and_what_it_leaves_out_is_that_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = clusters(monkeypatch, tmp_path, CLUSTERS + OURS)
+    found = provisioners_of(settings, catalog_of(settings).runtimes)
+    assert {name: each.runtime for name, each in found.items()} == {name: name for name in found}
+    options = {name: each._options for name, each in found.items()}  # type: ignore[attr-defined]
+    assert {name: (each.kubeconfig, each.context, each.namespace) for name, each in options.items()} == {
+        "kubernetes": ("/etc/ours", "ours", "labs"),
+        "kubernetes@here": ("/etc/ours", "ours", "labs-2"),
+        "kubernetes@other": ("/etc/ours", "other", "labs"),
+        "kubernetes@far": ("/etc/far", None, "labs"),
+    }
+    assert {name: (each.service, each.public_host, each.storage_class) for name, each in options.items()} == {
+        "kubernetes": ("node-port", "lab.example.org", None),
+        "kubernetes@here": ("node-port", "lab.example.org", None),
+        "kubernetes@other": ("load-balancer", None, None),
+        "kubernetes@far": ("node-port", "far.example.org", "far"),
+    }
+
+
+def test_a_cluster_may_have_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = clusters(monkeypatch, tmp_path)
+    monkeypatch.setenv("MOORAGE_RUNTIME_CONCURRENCY", "kubernetes=9,kubernetes@far=3")
+    limits = dict(_limits(Settings(), catalog_of(settings).runtimes).per_group)
+    assert limits["kubernetes@far"] == 3
+    assert limits["kubernetes@here"] == limits["kubernetes@other"] == 9
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("namespace: labs-2", "namespace: labs", "kubernetes@here and kubernetes are the same namespace of the same"),
+        ("context: other", "kubeconfig: /etc/ours, context: ours", "kubernetes@other and kubernetes are"),
+        ("context: other", "context: ours, namespace: labs-2", "kubernetes@other and kubernetes@here are"),
+    ],
+)
+def test_one_cluster_cannot_have_two_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        catalog_of(clusters(monkeypatch, tmp_path, (CLUSTERS + OURS).replace(old, new)))
+
+
+def test_the_cluster_of_the_settings_may_be_in_a_pool_that_all_templates_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = CLUSTERS.replace("namespace: labs-2", "namespace: labs")
+    assert "kubernetes@here" in catalog_of(clusters(monkeypatch, tmp_path, text)).runtimes

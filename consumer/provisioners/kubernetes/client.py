@@ -43,6 +43,11 @@ class Client:
         self._pace = Pace(options.requests_per_second, 2 * options.requests_per_second)
 
     @property
+    def runtime(self) -> str:
+        """What the cluster is called."""
+        return self._options.name
+
+    @property
     def server(self) -> str:
         return self._connection.server
 

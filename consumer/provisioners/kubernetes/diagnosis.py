@@ -22,9 +22,10 @@ async def diagnose(client: Client, options: KubernetesOptions, needs: Needs) -> 
         version = await client.version()
         lacking = await asyncio.gather(*(_lacking(client, rule, options.scope) for rule in NEEDED))
         missing = [rule for rule in lacking if rule.verbs]
+    except Answer:
+        return [_unreachable("What answers is not the Kubernetes API.", options)]
     except ProvisionerError as error:
-        remedy = "Check KUBECONFIG, MOORAGE_KUBERNETES_CONTEXT and the way to the API server (kubectl cluster-info)."
-        return [Finding(Level.ERROR, "API", error.message, remedy)]
+        return [_unreachable(error.message, options)]
     return [
         Finding(Level.OK, "API", f"It answers at {client.server}: Kubernetes {version}."),
         await _namespace(client, options),
@@ -33,6 +34,12 @@ async def diagnose(client: Client, options: KubernetesOptions, needs: Needs) -> 
         *await _usage(client, options),
         *_ports(needs),
     ]
+
+
+def _unreachable(why: str, options: KubernetesOptions) -> Finding:
+    ours = "its kubeconfig and context in the template file, or else " if "@" in options.name else ""
+    remedy = f"Check {ours}KUBECONFIG, MOORAGE_KUBERNETES_CONTEXT and the way to the API server (kubectl cluster-info)."
+    return Finding(Level.ERROR, "API", why, remedy)
 
 
 async def _lacking(client: Client, rule: Rule, namespace: str | None) -> Rule:

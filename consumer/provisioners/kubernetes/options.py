@@ -14,6 +14,8 @@ _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 class KubernetesOptions:
     """Times are seconds. Without `kubeconfig` it is the cluster that Moorage runs in, or `~/.kube/config`.
 
+    `name` is what it is called as a runtime, where there are several clusters.
+
     `kubeconfig` may be several files with colons between them, as kubectl takes it; without `context` its current one
     counts. `service` is how ports are reached where a template does not say. `public_host` is the host that users are
     told for node ports, instead of the address of the pod's node. `storage_class` is the cluster's own default if None,
@@ -48,6 +50,7 @@ class KubernetesOptions:
     gone_timeout: float = 50.0
     request_timeout: float = 30.0
     requests_per_second: float = 200.0
+    name: str = "kubernetes"
 
     @property
     def scope(self) -> str | None:

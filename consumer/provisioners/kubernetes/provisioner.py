@@ -38,7 +38,7 @@ from consumer.provisioners.kubernetes.names import facts_of, selector
 from consumer.provisioners.kubernetes.objects import Objects
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import pod_of
-from consumer.provisioners.kubernetes.sights import RUNTIME, Sight, sights_of, status_of
+from consumer.provisioners.kubernetes.sights import Sight, sights_of, status_of
 from consumer.provisioners.kubernetes.starting import Starts
 from consumer.provisioners.kubernetes.volumes import Volumes
 from consumer.provisioners.kubernetes.watching import Watch, tell_endings
@@ -69,7 +69,7 @@ class KubernetesProvisioner:
 
     @property
     def runtime(self) -> str:
-        return RUNTIME
+        return self._options.name
 
     @decided
     async def ensure(self, spec: EnvironmentSpec, report: Report) -> Environment:

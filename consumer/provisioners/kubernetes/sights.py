@@ -14,7 +14,6 @@ from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.labels import environment_of
 from schemas.outbound import Access, AccessPort
 
-RUNTIME = "kubernetes"
 _STATUS = {"Pending": Status.STARTING, "Running": Status.RUNNING, "Succeeded": Status.STOPPED, "Failed": Status.STOPPED}
 
 
@@ -41,7 +40,7 @@ class Sight:
     def environment(self, options: KubernetesOptions) -> Environment:
         shown = environment_of(
             self.facts,
-            runtime=RUNTIME,
+            runtime=options.name,
             name=name_of(self.anchor),
             native_id=uid_of(self.anchor),
             status=self.status,

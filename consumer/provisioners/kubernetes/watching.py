@@ -96,10 +96,10 @@ class Watch:
             except ProvisionerError as error:
                 wish = error.retry_after if isinstance(error, Transient) else None
                 tell = log.warning if attempt == _NOTABLE else log.debug
-                tell("not_watching", kind=self._kind.plural, why=error.message)
+                tell("not_watching", runtime=self._client.runtime, kind=self._kind.plural, why=error.message)
             except Exception:  # whoever waits would never hear of anything again
                 version = None
-                log.exception("not_watching", kind=self._kind.plural)
+                log.exception("not_watching", runtime=self._client.runtime, kind=self._kind.plural)
             attempt += 1
             await asyncio.sleep(_KEEP_TRYING.delay(attempt, 0.0, wish) or 0.0)
 
