@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kubernetes_asyncio.config import ConfigException
 
 from consumer.catalog.needs import Needs
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Level
 from consumer.provisioners.kubernetes import KubernetesOptions, KubernetesProvisioner
 from consumer.provisioners.kubernetes.client import Client
-from consumer.provisioners.kubernetes.connection import Connection
 from consumer.provisioners.kubernetes.diagnosis import diagnose
 from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Expired, Missing, meaning_of
 from consumer.provisioners.kubernetes.kinds import ANCHOR, POD, SERVICE
@@ -122,28 +120,6 @@ async def test_who_may_not_ask_what_environments_use_is_told_so(monkeypatch: pyt
     findings = await diagnose(Client(OPTIONS), OPTIONS, Needs())
 
     assert ("metrics", Level.WARNING) in [(finding.subject, finding.level) for finding in findings]
-
-
-async def test_a_program_that_gives_no_login_in_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def hang(*_: Any, **__: Any) -> None:
-        await asyncio.get_running_loop().create_future()
-
-    monkeypatch.setattr("consumer.provisioners.kubernetes.connection.load_kube_config", hang)
-
-    with pytest.raises(Unavailable, match="no login in time"):
-        await Connection(OPTIONS).api()
-
-
-async def test_what_a_program_says_that_gives_no_login_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: Any, **__: Any) -> None:
-        raise ConfigException("exec: process returned 1. hunter2")
-
-    monkeypatch.setattr("consumer.provisioners.kubernetes.connection.load_kube_config", fail)
-
-    with pytest.raises(Unavailable, match="gives no login") as error:
-        await Connection(OPTIONS).api()
-
-    assert "hunter2" not in error.value.message
 
 
 def page(name: str, more: str = "") -> dict[str, Any]:

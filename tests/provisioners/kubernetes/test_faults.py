@@ -300,14 +300,6 @@ async def test_a_login_that_has_run_out_is_read_again(harness: KubernetesHarness
     await provisioner.ping()
 
 
-async def test_a_program_of_the_kubeconfig_that_fails_is_no_login(harness: KubernetesHarness, proxy: ApiProxy) -> None:
-    program = "user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: 'false', args: []}}"
-    rewrite(proxy.kubeconfig, "user: {}", program)
-
-    with pytest.raises(Unavailable, match=r"gives no login|cannot be used"):
-        await harness.provisioner_with(kubeconfig=str(proxy.kubeconfig)).ping()
-
-
 @pytest.mark.parametrize(
     ("content", "tells"),
     [(None, "There is no kubeconfig"), ("{", "cannot be read"), ("a: 1", "cannot be used"), ("", "cannot be")],
