@@ -1,18 +1,22 @@
 """Volumes that outlive pods: claimed or found before one is made, and given up with it where that is wanted."""
 
+import asyncio
 from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec, Volume
 from consumer.catalog.identity import INSTANCE, MANAGED_BY
 from consumer.catalog.volumes import RECLAIM, VOLUME
-from consumer.handling.errors import Permanent
+from consumer.handling.errors import Permanent, Transient
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Conflicting
-from consumer.provisioners.kubernetes.kinds import CLAIM, Object, is_dying
+from consumer.provisioners.kubernetes.kinds import CLAIM, Object, is_dying, name_of
 from consumer.provisioners.kubernetes.manifests import claim_of
 from consumer.provisioners.kubernetes.names import selector
 from consumer.provisioners.kubernetes.objects import Objects
 from consumer.provisioners.kubernetes.options import KubernetesOptions
+
+_LOOK_AGAIN = 0.1
+"""Seconds after which it is looked again."""
 
 
 class Volumes:
@@ -47,6 +51,8 @@ class Volumes:
         return bool(claims)
 
     async def _have(self, body: dict[str, Any]) -> Object:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.gone_timeout
         while True:
             if (seen := await self._client.get(CLAIM, body)) is not None:
                 if not is_dying(seen):
@@ -54,8 +60,11 @@ class Volumes:
                 await self._objects.gone(CLAIM, seen)
             try:
                 return await self._objects.create(CLAIM, body)
-            except Conflicting:  # somebody was quicker
-                continue
+            except Conflicting as error:  # somebody was quicker
+                if loop.time() > deadline:
+                    why = f"The volume {name_of(body)} can neither be made nor found."
+                    raise Transient("runtime_busy", why) from error
+            await asyncio.sleep(_LOOK_AGAIN)
 
     def _is(self, claim: Object, volume: Volume) -> bool:
         annotations = claim["metadata"].get("annotations") or {}

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from consumer.catalog.environment import Volume
 from consumer.catalog.needs import Needs
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Level
@@ -15,7 +17,9 @@ from consumer.provisioners.kubernetes.diagnosis import diagnose
 from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Expired, Missing, meaning_of
 from consumer.provisioners.kubernetes.kinds import ANCHOR, POD, SERVICE
 from consumer.provisioners.kubernetes.objects import Objects
+from consumer.provisioners.kubernetes.volumes import Volumes
 from consumer.provisioners.kubernetes.watching import Watch
+from tests.provisioners.kubernetes.harness import KubernetesHarness
 
 OPTIONS = KubernetesOptions("x", kubeconfig=__file__, request_timeout=0.05)
 
@@ -62,21 +66,34 @@ async def test_a_list_whose_rest_is_forgotten_is_begun_anew(monkeypatch: pytest.
     assert [each["metadata"]["name"] for each in found] == ["a", "b"]
 
 
+class Contradicting(Client):
+    """Of a cluster in which all names are taken, and nothing is there."""
+
+    asked = 0
+
+    async def create(self, *_: Any) -> Any:
+        self.asked += 1
+        raise Conflicting
+
+    async def get(self, *_: Any) -> None:
+        return None
+
+
 async def test_what_can_neither_be_made_nor_found_is_not_asked_for_without_end() -> None:
-    class Contradicting(Client):
-        asked = 0
-
-        async def create(self, *_: Any) -> Any:
-            self.asked += 1
-            raise Conflicting
-
-        async def get(self, *_: Any) -> None:
-            return None
-
     client = Contradicting(OPTIONS)
 
     with pytest.raises(Transient, match="neither be made nor found"):
         await Objects(client, {}, gone_timeout=0.2).have(SERVICE, {"metadata": {"name": "x"}}, {})
+
+    assert client.asked < 10
+
+
+async def test_nor_is_a_volume() -> None:
+    client, options = Contradicting(OPTIONS), replace(OPTIONS, gone_timeout=0.2)
+    spec = KubernetesHarness("", "x").spec(volume=Volume("v-1", "1", "/data", {}))
+
+    with pytest.raises(Transient, match="The volume v-1 can neither be made nor found"):
+        await Volumes(client, Objects(client, {}, gone_timeout=0.2), options).ensure(spec, "x")
 
     assert client.asked < 10
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from consumer.catalog.needs import Needs
 from consumer.handling.errors import Transient, Unavailable
-from consumer.handling.ports import Provisioner, Status
+from consumer.handling.ports import Level, Provisioner, Status
 from tests.provisioners.docker.proxy import Action
 from tests.provisioners.harness import ignore, until
 from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness
@@ -281,6 +282,17 @@ async def test_closing_gives_up_what_is_under_way(
 
     with pytest.raises(Unavailable):
         await ensuring
+
+
+async def test_whoever_answers_without_being_an_api_server_is_found_out(
+    proxy: ApiProxy, provisioner: Provisioner
+) -> None:
+    proxy.refuse("GET /version", 404, "the server could not find the requested resource")
+
+    (finding,) = await provisioner.diagnose(Needs())
+
+    assert (finding.level, finding.message) == (Level.ERROR, "What answers is not the Kubernetes API.")
+    assert finding.remedy is not None
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
