@@ -198,7 +198,7 @@ class Client:
         turned_away, logged_in_again = 0, False
         while True:
             await self._pace.turn()
-            api, token = await self._connection.api(), self._connection.token
+            api, login = await self._connection.api(), self._connection.login
             response: aiohttp.ClientResponse = await api.call_api(
                 path,
                 method,
@@ -213,7 +213,7 @@ class Client:
                 return response
             meaning = meaning_of(response.status, await _said(response), _retry_after(response))
             if isinstance(meaning, Unauthorized):
-                if logged_in_again or not await self._connection.log_in_again(token):
+                if logged_in_again or not await self._connection.log_in_again(login):
                     raise Unavailable("The Kubernetes API does not accept Moorage's login.")
                 logged_in_again = True
                 continue

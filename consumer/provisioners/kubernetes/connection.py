@@ -18,6 +18,8 @@ _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 _USUAL = "~/.kube/config"
 _LONGEST_SAID = 200
 
+Login = tuple[str | None, str | None, str | None]
+
 
 class Connection:
     """The client library's connection, made when it is first needed."""
@@ -25,6 +27,9 @@ class Connection:
     def __init__(self, options: KubernetesOptions) -> None:
         self._options = options
         self._api: ApiClient | None = None
+        self._outgoing: ApiClient | None = None
+        """The one before, with another certificate: what was asked with it is still answered."""
+
         self._configuration = Configuration()
         self._configuration.connection_pool_maxsize = _CONNECTIONS
         self._making = asyncio.Lock()
@@ -37,28 +42,29 @@ class Connection:
         async with self._making:
             if self._api is None:
                 await self._log_in(asked)
-                try:
-                    self._api = ApiClient(self._configuration)
-                except (OSError, ValueError) as error:
-                    raise Unavailable("The certificates of the kubeconfig cannot be used.") from error
-                self._api.user_agent = "moorage"
+                self._api = self._made()
             return self._api
 
-    async def log_in_again(self, token: str | None) -> bool:
-        """Read the login anew, unless that was done since `token` was; True when there is another one now.
+    async def log_in_again(self, login: Login) -> bool:
+        """Have a login anew, unless that was done since `login` was; True when there is another one now.
 
         Files that hold a token change, and what programs (`exec`) give out runs out.
         """
         asked = asyncio.get_running_loop().time()
         async with self._making:
-            if self.token == token:
+            if self.login == login:
                 await self._log_in(asked)
-            return self.token != token
+                if self._api is not None and self.login[1:] != login[1:]:
+                    # Certificates are a connection's, and not told with each request.
+                    before, self._api = self._api, self._made()
+                    await self._leave(before)
+            return self.login != login
 
     @property
-    def token(self) -> str | None:
-        token: str | None = self._configuration.api_key.get("BearerToken")
-        return token
+    def login(self) -> Login:
+        """Who we are: by a token, or by the files with a certificate and its key."""
+        configuration = self._configuration
+        return configuration.api_key.get("BearerToken"), configuration.cert_file, configuration.key_file
 
     @property
     def server(self) -> str:
@@ -66,9 +72,23 @@ class Connection:
 
     async def close(self) -> None:
         async with self._making:
+            await self._leave(None)
             if self._api is not None:
                 await self._api.close()
                 self._api = None
+
+    async def _leave(self, before: ApiClient | None) -> None:
+        if self._outgoing is not None:
+            await self._outgoing.close()
+        self._outgoing = before
+
+    def _made(self) -> ApiClient:
+        try:
+            api = ApiClient(self._configuration)
+        except (OSError, ValueError) as error:
+            raise Unavailable("The certificates of the kubeconfig cannot be used.") from error
+        api.user_agent = "moorage"
+        return api
 
     async def _log_in(self, asked: float) -> None:
         """Load the login, unless that was tried in vain since the caller asked: not each waits for a slow program."""
@@ -85,10 +105,7 @@ class Connection:
         in_cluster = file is None and context is None and os.environ.get(_IN_CLUSTER)
         file = file or _USUAL
         if not in_cluster and not _is_there(file):
-            where = (
-                "~/.kube/config" if self._options.kubeconfig is None else "where it should be (KUBECONFIG, `engines`)"
-            )
-            raise Unavailable(f"There is no kubeconfig {where}.")
+            raise Unavailable("There is no kubeconfig: neither where KUBECONFIG or `engines` say, nor ~/.kube/config.")
         try:
             if in_cluster:
                 load_incluster_config(self._configuration)

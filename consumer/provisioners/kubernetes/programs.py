@@ -57,13 +57,12 @@ async def _credential(program: ExecProvider) -> Mapping[str, Any]:
         raise Unavailable(f"{_WHO} gives none, and ends with exit code {process.returncode}. {_LOOK}")
     try:
         answer = json.loads(said)
-        version, status = answer["apiVersion"], answer["status"]
-        found = [status[name] for name in (("token",) if "token" in status else _CERTIFICATE)]
-    except (ValueError, LookupError, TypeError) as error:
+        version, status = answer["apiVersion"], {name: str(each) for name, each in answer["status"].items() if each}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Unavailable(f"{_WHO} says something that is none. {_LOOK}") from error
-    if version != program.api_version or not all(found):
+    if version != program.api_version or not ("token" in status or status.keys() >= {*_CERTIFICATE}):
         raise Unavailable(f"{_WHO} says nothing that is one by {program.api_version}. {_LOOK}")
-    return {name: str(value) for name, value in status.items()}
+    return status
 
 
 async def _said(process: Process) -> bytes:

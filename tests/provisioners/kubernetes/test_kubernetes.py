@@ -27,6 +27,15 @@ class TestKubernetes(SurvivalConformance):
     pass
 
 
+async def test_a_cluster_of_several_says_which_it_is(harness: KubernetesHarness) -> None:
+    provisioner = harness.provisioner_with(name="kubernetes@east")
+
+    made = await provisioner.ensure(harness.spec(), ignore)
+
+    assert (provisioner.runtime, made.runtime) == ("kubernetes@east", "kubernetes@east")
+    assert await provisioner.list() == [made]
+
+
 async def test_everything_belongs_to_the_anchor_and_goes_with_it(harness: KubernetesHarness) -> None:
     made = await harness.provisioner().ensure(harness.spec(), ignore)
     assert len(await harness.leftovers()) == 5

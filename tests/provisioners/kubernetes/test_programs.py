@@ -21,6 +21,7 @@ from tests.provisioners.harness import ignore, until
 from tests.provisioners.kubernetes.harness import KubernetesHarness
 from tests.provisioners.kubernetes.proxy import ApiProxy
 from tests.services import Kubernetes
+from tests.services.kubernetes_pki import Pki
 
 VERSION = "client.authentication.k8s.io/v1"
 SECRET = "hunter2"
@@ -67,7 +68,7 @@ async def test_a_program_is_asked_without_a_terminal_for_what_it_is_to_say(login
     await connection.api()
     await connection.close()
 
-    assert connection.token == "Bearer t-1"
+    assert connection.login[0] == "Bearer t-1"
     assert (tmp_path / "typed").read_text() == ""
     info = json.loads((tmp_path / "info").read_text())
     assert info == {"apiVersion": VERSION, "kind": "ExecCredential", "spec": {"interactive": False}}
@@ -80,8 +81,9 @@ async def test_a_program_is_asked_without_a_terminal_for_what_it_is_to_say(login
         (f"echo {SECRET}", "says something that is none"),
         ("true", "says something that is none"),
         (f"echo '[\"{SECRET}\"]'", "says something that is none"),
-        (f"echo '{credential()}'", "says something that is none"),
-        (f"echo '{credential(clientCertificateData=SECRET)}'", "says something that is none"),
+        (f"echo '{credential().replace('{}', 'null')}'", "says something that is none"),
+        (f"echo '{credential()}'", f"says nothing that is one by {VERSION}"),
+        (f"echo '{credential(clientCertificateData=SECRET)}'", f"says nothing that is one by {VERSION}"),
         (f"echo '{credential(token='')}'", f"says nothing that is one by {VERSION}"),
         (f"echo '{credential(token=SECRET).replace('/v1', '/v2')}'", f"says nothing that is one by {VERSION}"),
         (f"yes {SECRET}", "gives none"),
@@ -134,17 +136,25 @@ async def test_those_who_wait_for_a_program_do_not_each_try_it_in_vain(login: Lo
 
 
 @pytest.mark.kubernetes
-async def test_a_program_may_give_a_certificate(
+async def test_a_program_may_give_a_certificate_and_then_another(
     harness: KubernetesHarness, kubernetes: Kubernetes, tmp_path: Path
 ) -> None:
     admin = yaml.safe_load(kubernetes.kubeconfig.read_text())
     cluster, user = admin["clusters"][0]["cluster"], admin["users"][0]["user"]
-    certificate, key = (base64.b64decode(user[f"client-{name}-data"]).decode() for name in ("certificate", "key"))
-    (tmp_path / "login").write_text(credential(clientCertificateData=certificate, clientKeyData=key))
-
+    good = [base64.b64decode(user[f"client-{name}-data"]).decode() for name in ("certificate", "key")]
+    stranger = Pki.create(tmp_path / "pki").certificate("stranger", user="admin")
     path = kubeconfig(tmp_path / "kubeconfig", program(tmp_path, 'cat "$HERE/login"'), cluster)
+    provisioner = harness.provisioner_with(kubeconfig=str(path))
 
-    await harness.provisioner_with(kubeconfig=str(path)).ping()
+    def hand_out(certificate: str, key: str) -> None:
+        (tmp_path / "login").write_text(credential(clientCertificateData=certificate, clientKeyData=key))
+
+    hand_out(*(file.read_text() for file in stranger))
+    with pytest.raises(Unavailable, match="does not accept Moorage's login"):
+        await provisioner.ping()
+    hand_out(*good)
+
+    await provisioner.ping()
 
 
 @pytest.mark.kubernetes
