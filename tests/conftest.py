@@ -37,6 +37,7 @@ _SERVICE_OF_FIXTURE = {
     "kubernetes_namespace": "kubernetes",
     "kubernetes_with_kubelet": "kubelet",
     "helm": "helm",
+    "gateway_api": "gateway-api",
 }
 _IN_CI = os.environ.get("CI") == "true"
 

@@ -68,6 +68,7 @@ REMEDIES: Mapping[str, str] = {
     "ssh_key_not_installed": "Operator: make the account in the image, or give `ssh_home` and `ssh_owner`; replay.",
     "exited_at_start": "Operator: run the image by hand with the template's command; the message has its last words.",
     "not_started": "Operator: see `kubectl describe pod` while it starts, or raise `start_timeout`; then replay.",
+    "route_refused": "Operator: see `moorage doctor`, correct the template, its Gateway or the Role; then replay.",
     "not_ready": "Operator: see what the program says (the message has its last words), or raise `ready.within`.",
     "image_runs_as_root": "User: ask for an image whose user is a number above 0. Operator: give one, `user: 1000`.",
     "image_not_found": "User: ask for another image. Operator: correct the template, or push the image; then replay.",

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, PlainValidator, model_validator
 from consumer.catalog import fields
 from consumer.catalog.environment import ServiceType
 from consumer.catalog.fields import Section, problem
-from consumer.catalog.kubernetes import object_name
 from consumer.catalog.quota_section import environment_count
 from consumer.catalog.wording import quoted
 
@@ -88,7 +87,7 @@ class EngineSection(Section):
     context: Annotated[str, AfterValidator(_context)] | None = None
     namespace: Annotated[str, AfterValidator(_namespace)] | None = None
     service: ServiceType | None = None
-    storage_class: Annotated[str, AfterValidator(object_name)] | None = None
+    storage_class: Annotated[str, AfterValidator(fields.object_name)] | None = None
 
     @property
     def full_name(self) -> str:

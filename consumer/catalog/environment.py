@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from consumer.catalog.routes import Route, identity_of
 from consumer.catalog.security import Security
 from consumer.catalog.ssh_keys import Login
 from schemas.events import Resource, User
@@ -93,10 +94,12 @@ class Kubernetes:
     """What a template says of the runtime `kubernetes` alone; None for what the runtime's own settings decide.
 
     `service` is how ports are reached, `runtime_class` the name of one of the cluster's, such as `gvisor`.
+    `route` leads to the HTTP port.
     """
 
     service: ServiceType | None = None
     runtime_class: str | None = None
+    route: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,8 @@ class EnvironmentSpec:
         identity |= {"devices": (self.gpus, self.devices)} if self.gpus or self.devices else {}
         if self.kubernetes != Kubernetes():
             identity["kubernetes"] = (self.kubernetes.service, self.kubernetes.runtime_class)
+        if self.kubernetes.route is not None:
+            identity["route"] = identity_of(self.kubernetes.route)
         if self.security != Security():  # what was made before there was a choice stays what it was
             identity["security"] = self.security.identity()
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,5 +1,6 @@
 """The kinds of field that a template file is made of: read from text, wrong ones named with their remedy."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -14,6 +15,7 @@ from consumer.catalog.wording import did_you_mean, quoted
 
 UNLIMITED: Literal["unlimited"] = "unlimited"
 Read = TypeVar("Read")
+_OBJECT = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 Amount = int | Literal["unlimited"] | None
 """Millicores or bytes; None where the operator said nothing."""
 
@@ -86,6 +88,15 @@ def port_or_none(value: Any) -> int | Literal["none"]:
     if text(value).strip().lower() == "none":
         return "none"
     return read(parse_port, value)
+
+
+def object_name(value: str) -> str:
+    """The name of an object of a Kubernetes cluster."""
+    if not _OBJECT.fullmatch(value):
+        raise problem(
+            f"{quoted(value)} is not the name of an object of a cluster: use lower-case letters, digits, '-' and '.'"
+        )
+    return value
 
 
 def texts(value: Any) -> Mapping[str, str]:

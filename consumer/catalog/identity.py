@@ -30,6 +30,9 @@ HTTP_PORT = "moorage/http-port"
 SSH_PORT = "moorage/ssh-port"
 SSH_USER = "moorage/ssh-user"
 
+LONGEST_NAME = 40
+"""Characters that an environment's name has at most."""
+
 _NOT_SAFE = re.compile(r"[^a-z0-9]+")
 
 

@@ -1,29 +1,34 @@
 """`kubernetes:` of a template: what it decides for the runtime of that name alone. No I/O here."""
 
-import re
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
+from consumer.catalog import fields
 from consumer.catalog.environment import Kubernetes, ServiceType
 from consumer.catalog.fields import Section, problem
-from consumer.catalog.wording import quoted
-
-_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
-
-
-def object_name(value: str) -> str:
-    """`value`, if an object of a cluster can have it as its name."""
-    if not _NAME.fullmatch(value):
-        raise problem(f"{quoted(value)} is not the name of an object of a cluster: write one such as gvisor")
-    return value
+from consumer.catalog.route_sections import GatewaySection, IngressSection
 
 
 class KubernetesSection(Section):
-    """How ports are reached, and which runtime class the pods have; what is left out, settings decide."""
+    """How ports and pages are reached, and which runtime class the pods have; what is left out, settings decide."""
 
     service: ServiceType | None = None
-    runtime_class: Annotated[str, AfterValidator(object_name)] | None = None
+    runtime_class: Annotated[str, AfterValidator(fields.object_name)] | None = None
+    ingress: IngressSection | None = None
+    gateway: GatewaySection | None = None
+
+    @property
+    def leads(self) -> str | None:
+        """Which of its keys leads people to pages, if one does."""
+        return next((name for name in ("ingress", "gateway") if getattr(self, name) is not None), None)
 
     def kubernetes(self) -> Kubernetes:
-        return Kubernetes(self.service, self.runtime_class)
+        section = self.ingress or self.gateway
+        return Kubernetes(self.service, self.runtime_class, section.route() if section is not None else None)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.ingress is not None and self.gateway is not None:
+            raise problem("cannot be had beside ingress: leave one of them out", "gateway")
+        return self

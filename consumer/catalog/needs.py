@@ -7,18 +7,20 @@ from typing import Self
 from consumer.catalog.images import tagged
 from consumer.catalog.parameters import Parameter
 from consumer.catalog.ports import PortRange
+from consumer.catalog.routes import Route
 from consumer.catalog.template import MACHINE_RUNTIMES, Template
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """`images` by the template that names them; `host_ports` likewise; `limits` are those that any template sets.
+    """`images` by the template that names them; `host_ports` and `routes` likewise.
 
-    `never_pulled` are the templates whose image must be at hand.
+    `limits` are those that any template sets. `never_pulled` are the templates whose image must be at hand.
     """
 
     images: tuple[tuple[str, str], ...] = ()
     host_ports: tuple[tuple[str, PortRange], ...] = ()
+    routes: tuple[tuple[str, Route], ...] = ()
     limits: frozenset[Parameter] = frozenset()
     never_pulled: frozenset[str] = frozenset()
 
@@ -32,6 +34,11 @@ class Needs:
                 if each.image
             ),
             host_ports=tuple((each.name, each.host_ports) for each in templates if each.host_ports is not None),
+            routes=tuple(
+                (each.name, route)
+                for each in templates
+                if each.kubernetes is not None and (route := each.kubernetes.kubernetes().route) is not None
+            ),
             limits=frozenset(
                 parameter
                 for each in templates

@@ -252,6 +252,9 @@ class Template(Section):
             if self.kubernetes is not None:
                 raise problem(f"is for kubernetes, and the runtime is {self.runtime}: leave it out", "kubernetes")
             return self
+        if self.kubernetes is not None and self.kubernetes.leads and not isinstance(self.access.http, int):
+            why = "leads to the port of the environment's pages, and there is none: add `access: {http: 8080}`"
+            raise problem(why, "kubernetes", self.kubernetes.leads)
         if self.gpus == "all":
             raise problem("cannot be all with kubernetes, which gives GPUs by number: write how many", "gpus")
         for field in ("pids", "open_files"):

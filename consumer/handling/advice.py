@@ -29,6 +29,7 @@ ADVICE = {
     "exited_at_start": _YOURS,
     "not_started": _LATER,
     "not_ready": _YOURS,
+    "route_refused": _ASK,
     "image_runs_as_root": _ASK,
     "limit_not_enforceable": _ASK,
     "device_not_available": _ASK,

@@ -12,6 +12,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "ssh_key_not_installed": "The template insists on the user's SSH key, and the image has no place for it.",
         "exited_at_start": "The environment's program could not be started, or ended as soon as it was.",
         "not_started": "The cluster did not bring the environment up in time; the message has what it warned of.",
+        "route_refused": "The cluster cannot lead people to the environment in the way that its template says.",
         "not_ready": "The environment ran, but what its template asks for did not answer in time.",
         "image_runs_as_root": "The template wants a user other than root, and the image names root or nobody certain.",
         "image_not_found": "The registry has no such image, or none for this machine's architecture.",

@@ -13,6 +13,7 @@ from consumer.catalog.environment import RESERVED_VARIABLES
 from consumer.catalog.fields import Section
 from consumer.catalog.kubernetes import KubernetesSection
 from consumer.catalog.parameters import DEFAULT_ALIASES, Parameter, parse_parameters
+from consumer.catalog.route_sections import GatewaySection, IngressSection
 from consumer.catalog.strictyaml import read_yaml
 from consumer.catalog.templates import Catalog
 from consumer.catalog.volumes import VolumeSection
@@ -45,6 +46,8 @@ def test_the_how_to_shows_every_key_of_a_template_in_its_complete_example() -> N
         AccessSection,
         VolumeSection,
         KubernetesSection,
+        IngressSection,
+        GatewaySection,
         template.ImagesSection,
         quota_section.Quota,
         quota_section.Quotas,

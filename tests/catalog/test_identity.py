@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.catalog.environment import AccessHints, Limits
-from consumer.catalog.identity import KEY, environment_labels, environment_name, reservation_key, slug
+from consumer.catalog.identity import KEY, LONGEST_NAME, environment_labels, environment_name, reservation_key, slug
 from schemas.events import Resource, User
 from tests.catalog.reservations import END, GPU_SERVER, MARIO
 
@@ -21,7 +21,7 @@ def test_a_name_is_safe_wherever_names_are_needed(
     user_id: str, user: str | None, resource_id: str, resource: str | None, reservation: str, instance: str
 ) -> None:
     name = environment_name(instance, reservation, User(user_id, user), Resource(resource_id, resource))
-    assert len(name) <= 40
+    assert len(name) <= LONGEST_NAME
     assert NAME.fullmatch(name)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from consumer.provisioners.kubernetes.permissions import NEEDED, WELCOME
+from consumer.provisioners.kubernetes.permissions import HTTP_ROUTES, INGRESS_CLASSES, INGRESSES, NEEDED, WELCOME, Rule
 from consumer.settings import TERMINATION_GRACE, Settings
 from tools.manifests import CHART, LEAST_KUBERNETES, MANIFESTS, manifests, rendered
 
@@ -43,6 +43,20 @@ def scalars(made: Any) -> Iterator[Any]:
             yield made
 
 
+def allowed_by(rules: list[dict[str, list[str]]]) -> set[tuple[str, str, str]]:
+    return {
+        (group, kind, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for kind in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def asked_for(*rules: Rule) -> set[tuple[str, str, str]]:
+    return {(rule.group, rule.resource, verb) for rule in rules for verb in rule.verbs}
+
+
 def undescribed(values: Any, schema: Any, at: str = "") -> Iterator[str]:
     """What stands in the values and not in the schema, or the other way round, where the schema names its parts."""
     if not isinstance(values, dict) or "$ref" in schema or schema.get("additionalProperties") is not False:
@@ -62,14 +76,16 @@ def test_the_chart_has_nothing_that_helm_complains_of(helm: str) -> None:
 def test_members_may_do_what_moorage_needs_and_no_more() -> None:
     """What it needs, tests.provisioners.kubernetes compares with what an API server is asked for."""
     rules = yaml.safe_load((CHART / "rules.yaml").read_text())
-    allowed = {
-        (group, kind, verb)
-        for rule in rules
-        for group in rule["apiGroups"]
-        for kind in rule["resources"]
-        for verb in rule["verbs"]
-    }
-    assert allowed == {(rule.group, rule.resource, verb) for rule in (*NEEDED, *WELCOME) for verb in rule.verbs}
+    assert allowed_by(rules) == asked_for(*NEEDED, *WELCOME)
+
+
+@pytest.mark.parametrize(("value", "rule"), [("ingress", INGRESSES), ("gateway", HTTP_ROUTES)])
+def test_members_may_make_what_leads_to_pages_where_templates_want_it(helm: str, value: str, rule: Rule) -> None:
+    made = objects(helm, f"--set=environments.{value}=true")
+    assert allowed_by(made["Role", "moorage"]["rules"]) == asked_for(*NEEDED, *WELCOME, rule)
+    everywhere = made.get(("ClusterRole", "moorage-moorage"), {"rules": []})
+    assert allowed_by(everywhere["rules"]) == (asked_for(INGRESS_CLASSES) if rule is INGRESSES else set())
+    assert not {"ClusterRole", "ClusterRoleBinding"} & {kind for kind, _ in objects(helm)}
 
 
 def test_the_manifests_are_what_the_chart_comes_to(helm: str) -> None:
@@ -211,7 +227,12 @@ def test_names_that_yaml_takes_for_something_else_stay_text(helm: str, name: str
         "settings.MOORAGE_GROUP",
         "settings.MOORAGE_TOPICS",
     )
-    options = ("--set=keda.enabled=true", "--set=serviceMonitor.enabled=true", "--set=templates=version: 1")
+    options = (
+        "--set=keda.enabled=true",
+        "--set=serviceMonitor.enabled=true",
+        "--set=templates=version: 1",
+        "--set=environments.ingress=true",
+    )
 
     def others(name: str) -> list[Any]:
         names = [f"--set-string={value}={name}" for value in everywhere]

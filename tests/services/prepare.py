@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from tests.services.engine import prepare_engine_programs, running_engine
+from tests.services.gateway_api import path_of_http_routes
 from tests.services.helm import path_of_helm
 from tests.services.kafka import prepare_kafka
 from tests.services.kubernetes import prepare_kubernetes, prepare_kubernetes_that_runs_pods
@@ -46,6 +47,10 @@ def prepare_helm() -> None:
     path_of_helm()
 
 
+def prepare_gateway_api() -> None:
+    path_of_http_routes()
+
+
 SERVICES: dict[str, Callable[[], None]] = {
     "kafka": prepare_kafka,
     "docker": _prepare_docker,
@@ -54,4 +59,5 @@ SERVICES: dict[str, Callable[[], None]] = {
     "kubernetes": prepare_kubernetes,
     "kubelet": prepare_kubernetes_that_runs_pods,
     "helm": prepare_helm,
+    "gateway-api": prepare_gateway_api,
 }

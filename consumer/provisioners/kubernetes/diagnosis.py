@@ -10,7 +10,8 @@ from consumer.handling.ports import Finding, Level
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Answer, NoNamespace
 from consumer.provisioners.kubernetes.options import KubernetesOptions
-from consumer.provisioners.kubernetes.permissions import NEEDED, WELCOME, Rule
+from consumer.provisioners.kubernetes.permissions import WELCOME, Rule, needed_for
+from consumer.provisioners.kubernetes.route_diagnosis import diagnose_routes
 
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _NODE_PORTS = range(30_000, 32_768)
@@ -20,7 +21,7 @@ async def diagnose(client: Client, options: KubernetesOptions, needs: Needs) -> 
     """Everything that can be told; when the API does not answer, why, and nothing else."""
     try:
         version = await client.version()
-        lacking = await asyncio.gather(*(_lacking(client, rule, options.scope) for rule in NEEDED))
+        lacking = await asyncio.gather(*(_lacking(client, rule, options.scope) for rule in needed_for(needs)))
         missing = [rule for rule in lacking if rule.verbs]
     except Answer:
         return [_unreachable("What answers is not the Kubernetes API.", options)]
@@ -33,6 +34,7 @@ async def diagnose(client: Client, options: KubernetesOptions, needs: Needs) -> 
         *([] if missing else [Finding(Level.OK, "permissions", "Moorage may do all that it has to.")]),
         *await _usage(client, options),
         *_ports(needs),
+        *await diagnose_routes(client, needs),
     ]
 
 

@@ -51,6 +51,17 @@ class NoNamespace(Unavailable):
         super().__init__("The namespace that the Kubernetes runtime works in does not exist: create it.")
 
 
+class NoSuchApi(Unavailable):
+    """It has no such kind of objects, or is no API server at all."""
+
+    def __init__(self) -> None:
+        super().__init__("What answers is not the Kubernetes API.")
+
+
+class NotAllowed(Unavailable):
+    """The rules of the cluster do not let us do this."""
+
+
 def meaning_of(status: int, said: Mapping[str, Any], retry_after: float | None) -> ProvisionerError | Answer:
     """What an answer other than success means; `said` is the Status object that came with it, if any did."""
     message = str(said.get("message") or "")
@@ -70,6 +81,8 @@ def meaning_of(status: int, said: Mapping[str, Any], retry_after: float | None) 
             return Expired(message)
         case 429:
             return Transient("runtime_busy", "The Kubernetes API has too much to do now.", retry_after)
+        case 404:
+            return NoSuchApi()
         case 400 | 413 | 422 if said.get("kind") == "Status":
             return _of_invalid(message)
         case 502 | 503 | 504:
@@ -119,7 +132,7 @@ def _of_refusal(message: str) -> ProvisionerError:
         return Unavailable("The namespace that the Kubernetes runtime works in is being deleted.")
     if _WEBHOOK.search(message):
         return refused(message)
-    return Unavailable(f"The cluster does not let Moorage do this: {_short(message)}")
+    return NotAllowed(f"The cluster does not let Moorage do this: {_short(message)}")
 
 
 def _of_invalid(message: str) -> ProvisionerError:

@@ -39,10 +39,12 @@ SERVICE = Kind("Service", "services")
 SECRET = Kind("Secret", "secrets")
 NETWORK_POLICY = Kind("NetworkPolicy", "networkpolicies", "networking.k8s.io")
 CLAIM = Kind("PersistentVolumeClaim", "persistentvolumeclaims")
+INGRESS = Kind("Ingress", "ingresses", "networking.k8s.io")
+HTTP_ROUTE = Kind("HTTPRoute", "httproutes", "gateway.networking.k8s.io")
 EVENT = Kind("Event", "events")
 
 OWNED = (POD, SERVICE, SECRET, NETWORK_POLICY)
-"""What goes with its anchor."""
+"""What goes with its anchor, as does its route, if it has one."""
 
 
 def uid_of(shown: Object) -> str:

@@ -9,6 +9,7 @@ from consumer.provisioners.kubernetes.kinds import ANCHOR, Object, name_of, name
 from consumer.provisioners.kubernetes.names import annotations_for, label_value, labels_for
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import AUTHORIZED_KEYS
+from consumer.provisioners.kubernetes.routes import note_of
 
 _SERVICE_TYPES = {"cluster": "ClusterIP", "node-port": "NodePort", "load-balancer": "LoadBalancer"}
 _CLOSED = (
@@ -32,7 +33,8 @@ _LOCAL_DNS = "169.254.20.10/32"
 
 def anchor_of(spec: EnvironmentSpec, namespace: str, options: KubernetesOptions) -> dict[str, Any]:
     """What an environment is known by, and all else of it belongs to."""
-    return {"metadata": _about(spec, namespace, options)}
+    about = _about(spec, namespace, options)
+    return {"metadata": about | {"annotations": about["annotations"] | note_of(spec)}}
 
 
 def owned_by(anchor: Object, spec: EnvironmentSpec, options: KubernetesOptions) -> dict[str, Any]:

@@ -24,8 +24,8 @@ class KubernetesOptions:
 
     `start_timeout` is how long a start may take where a template does not say; what still waits for its node shortly
     before is given up with what the cluster tells of it. `schedule_timeout` is how long a pod may wait for a node that
-    has room; `address_timeout` how long a load balancer may take to have an address. `max_lease` is after how long the
-    cluster itself ends a pod that nobody has ended.
+    has room; `address_timeout` how long a load balancer may take to have an address, or a Gateway to take a route.
+    `max_lease` is after how long the cluster itself ends a pod that nobody has ended.
     `settle` is how long a pod must have run to count as started, unless it is asked whether it is ready.
     `stop_timeout` is how long a program may take to end by itself, `gone_timeout` how long its pod may take to go.
     `request_timeout` bounds one request, `requests_per_second` all of them, after a burst of twice as many.

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from consumer.catalog.needs import Needs
+from consumer.catalog.routes import Gateway, Ingress
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -30,9 +33,21 @@ NEEDED = (
 )
 """Finalizers: some clusters let only who may change an owner's say that it must wait for what belongs to it."""
 
+INGRESSES = Rule("ingresses", _PARTS, "networking.k8s.io")
+HTTP_ROUTES = Rule("httproutes", _PARTS, "gateway.networking.k8s.io")
+
+INGRESS_CLASSES = Rule("ingressclasses", ("list",), "networking.k8s.io")
+"""Of the cluster, so of a ClusterRole: `moorage doctor` looks whether there are those that templates name."""
+
 WELCOME = (
     Rule("namespaces", ("get",)),
     Rule("events", ("list",)),
     Rule("pods", ("get",), "metrics.k8s.io"),
 )
 """What `moorage doctor`, failures and `env top` tell more with."""
+
+
+def needed_for(needs: Needs) -> tuple[Rule, ...]:
+    """What templates want as well as what all of them need."""
+    used = {type(route) for _, route in needs.routes}
+    return (*NEEDED, *([INGRESSES] if Ingress in used else []), *([HTTP_ROUTES] if Gateway in used else []))

@@ -31,6 +31,7 @@ from consumer.provisioners.kubernetes.kinds import (
     namespace_of,
     uid_of,
 )
+from consumer.provisioners.kubernetes.leading import Routes
 from consumer.provisioners.kubernetes.logins import login_secret_of, secret_name
 from consumer.provisioners.kubernetes.manifests import anchor_of, network_policy_of, owned_by, secret_of, service_of
 from consumer.provisioners.kubernetes.metrics import POD_METRICS, usage_of
@@ -62,6 +63,7 @@ class KubernetesProvisioner:
         self._anchors = Watch(self._client, ANCHOR, ours, options.scope)
         self._objects = Objects(self._client, {POD: self._pods, ANCHOR: self._anchors}, options.gone_timeout)
         self._starts = Starts(self._client, self._pods, options)
+        self._routes = Routes(self._client, self._objects, options)
         self._volumes = Volumes(self._client, self._objects, options)
         self._requests = InFlight()
         path = options.registry_credentials
@@ -101,6 +103,7 @@ class KubernetesProvisioner:
         # The cluster does the rest by itself, but in its own time: it collects so many objects a second, and no more.
         found = await asyncio.gather(*(self._client.list(kind, ours, self._options.scope) for kind in OWNED))
         left = [(kind, each) for kind, (objects, _) in zip(OWNED, found, strict=True) for each in objects]
+        left += await self._routes.of(anchors, ours)
         await asyncio.gather(*(self._objects.delete(kind, each) for kind, each in left))
         await asyncio.gather(*(self._objects.gone(ANCHOR, anchor) for anchor in anchors))
         volume = not keep and await self._volumes.remove(key)
@@ -143,7 +146,9 @@ class KubernetesProvisioner:
         ours = selector(self._options.instance, key)
         kinds = (ANCHOR, POD, SERVICE)
         found = await asyncio.gather(*(self._client.list(kind, ours, self._options.scope) for kind in kinds))
-        return [*sights_of(*(objects for objects, _ in found))]
+        anchors, pods, services = (objects for objects, _ in found)
+        routes = [route for _, route in await self._routes.of(anchors, ours)]
+        return [*sights_of(anchors, pods, services, routes)]
 
     async def _anchor(self, spec: EnvironmentSpec) -> tuple[Object, bool]:
         """The anchor of this very spec, and whether it is new. Dying ones are waited out."""
@@ -192,17 +197,18 @@ class KubernetesProvisioner:
         """The environment of an anchor, with all that is missing of it made and its pod ready."""
         report(Progress("creating", spec.name))
         notes = await self._requests.run(spec.key, self._volumes.ensure(spec, namespace_of(anchor)))
-        service, pod = await self._requests.run(spec.key, self._parts(spec, anchor))
+        service, route, pod = await self._requests.run(spec.key, self._parts(spec, anchor))
         pod = await self._starts.ready(spec, pod, report)
         if service is not None and service["spec"]["type"] == "LoadBalancer":
             service = await self._starts.address(service)
-        return replace(Sight(anchor, pod, service).environment(self._options), notes=notes)
+        await self._routes.taken(route)
+        return replace(Sight(anchor, pod, service, route).environment(self._options), notes=notes)
 
     async def _login(self, spec: EnvironmentSpec) -> Login | None:
         return await asyncio.to_thread(self._credentials.login_for, spec.image) if self._credentials else None
 
-    async def _parts(self, spec: EnvironmentSpec, anchor: Object) -> tuple[Object | None, Object]:
-        """The service and the pod of an anchor. What keeps the pod in its place is there before it."""
+    async def _parts(self, spec: EnvironmentSpec, anchor: Object) -> tuple[Object | None, Object | None, Object]:
+        """The service, the route and the pod of an anchor. What keeps the pod in its place is there before it."""
         about = owned_by(anchor, spec, self._options)
         alive = await self._is_alive(spec.key, anchor)
         login = await self._login(spec)
@@ -218,11 +224,12 @@ class KubernetesProvisioner:
         service = None
         if spec.ports:
             service = await self._objects.have(SERVICE, service_of(spec, about, self._options), anchor)
+        route = await self._routes.ensure(spec, about, anchor)
         seen = await self._objects.have(POD, pod, anchor)
         if status_of(seen) is Status.STOPPED:  # it ended before we came: its program is started again, in a new one
             await self._objects.delete(POD, seen)
             return await self._parts(spec, anchor)
-        return service, seen
+        return service, route, seen
 
     async def _is_alive(self, key: str, anchor: Object) -> bool:
         """Whether the anchor has a pod that has not ended. Pods of other anchors are waited out first."""

@@ -1,4 +1,4 @@
-"""An environment as the cluster shows it, from its anchor, its pod and its service. No I/O here."""
+"""An environment as the cluster shows it, from its anchor, its pod, its service and its route. No I/O here."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from consumer.provisioners.access import build_access, hints_of
 from consumer.provisioners.kubernetes.kinds import Object, belongs_to_anchor, is_dying, name_of, namespace_of, uid_of
 from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.kubernetes.options import KubernetesOptions
+from consumer.provisioners.kubernetes.routes import told_url
 from consumer.provisioners.labels import environment_of
 from schemas.outbound import Access, AccessPort
 
@@ -24,6 +25,7 @@ class Sight:
     anchor: Object
     pod: Object | None = None
     service: Object | None = None
+    route: Object | None = None
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -61,19 +63,22 @@ class Sight:
                 case "LoadBalancer":
                     host = address_of(self.service) or host
             ports = [_access_port(port, outside) for port in self.service["spec"].get("ports") or ()]
-        return build_access(host, ports, hints_of(self.facts))
+        access = build_access(host, ports, hints_of(self.facts))
+        url = told_url(self.route) if self.route is not None else None
+        return access if url is None else access.model_copy(update={"url": url})
 
     def _node(self) -> str | None:
         return None if self.pod is None else self.pod.get("status", {}).get("hostIP")
 
 
-def sights_of(anchors: Iterable[Object], pods: Iterable[Object], services: Iterable[Object]) -> Iterator[Sight]:
+def sights_of(
+    anchors: Iterable[Object], pods: Iterable[Object], services: Iterable[Object], routes: Iterable[Object]
+) -> Iterator[Sight]:
     """What belongs together. What belongs to an earlier anchor of the same name is on its way out."""
-    by_place = [{_place(each): each for each in kind} for kind in (pods, services)]
+    by_place = [{_place(each): each for each in kind} for kind in (pods, services, routes)]
     for anchor in anchors:
         if facts_of(anchor):
-            pod, service = (_owned(kind.get(_place(anchor)), anchor) for kind in by_place)
-            yield Sight(anchor, pod, service)
+            yield Sight(anchor, *(_owned(kind.get(_place(anchor)), anchor) for kind in by_place))
 
 
 def status_of(pod: Object) -> Status:

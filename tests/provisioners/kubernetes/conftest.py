@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import without
 from tests.provisioners.kubernetes.harness import KubernetesHarness
 from tests.provisioners.kubernetes.proxy import ApiProxy
-from tests.services import Kubernetes
+from tests.services import Kubernetes, ServiceMissing
+from tests.services.gateway_api import path_of_http_routes
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
@@ -17,6 +19,17 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 def namespace(kubernetes: Kubernetes) -> Iterator[str]:
     with kubernetes.namespace(RESTRICTED) as name:
         yield name
+
+
+@pytest.fixture(scope="session")
+def gateway_api(kubernetes: Kubernetes) -> None:
+    """The cluster knows HTTPRoutes, though no controller does anything with them."""
+    try:
+        file = path_of_http_routes()
+    except ServiceMissing as missing:
+        without(missing)
+    kubernetes.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={file}")
+    kubernetes.kubectl("wait", "crd/httproutes.gateway.networking.k8s.io", "--for=condition=Established")
 
 
 @pytest.fixture

@@ -33,6 +33,10 @@ STUCK = {"moorage.test/ready": "false"}
 """Labels of an environment whose simulated node does nothing: its pod is whatever the test says that it is."""
 
 
+_HTTP_ROUTES = ("gateway.networking.k8s.io", "v1")
+_PLURAL = "httproutes"
+
+
 class KubernetesHarness(Harness):
     serves_http = False
     image = "registry.example.org/web:1"
@@ -183,10 +187,41 @@ class KubernetesHarness(Harness):
             self.core.list_namespaced_secret,
             self.core.list_namespaced_persistent_volume_claim,
             network.list_namespaced_network_policy,
+            network.list_namespaced_ingress,
         )
         found = [each for kind in kinds for each in (await kind(self.namespace)).items]
         names = [f"{type(each).__name__} {each.metadata.name}" for each in found]
+        names += [f"HTTPRoute {each['metadata']['name']}" for each in await self.http_routes()]
         return [name for name in names if name != "V1ConfigMap kube-root-ca.crt"]
+
+    async def http_routes(self) -> list[dict[str, Any]]:
+        """None where the cluster does not know them."""
+        try:
+            found = await CustomObjectsApi(self.api).list_namespaced_custom_object(
+                *_HTTP_ROUTES, self.namespace, _PLURAL
+            )
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return []
+        routes: list[dict[str, Any]] = found["items"]
+        return routes
+
+    async def judge(self, name: str, **conditions: tuple[bool, str]) -> None:
+        """Say of an HTTPRoute what a Gateway's controller would say, as soon as there is one."""
+        said = [
+            {"type": kind, "status": str(holds), "reason": reason, "message": f"{reason}, says the Gateway"}
+            | {"lastTransitionTime": "2030-01-01T00:00:00Z"}
+            for kind, (holds, reason) in conditions.items()
+        ]
+        parent = {"parentRef": {"name": "public"}, "controllerName": "example.org/gateways", "conditions": said}
+        while True:
+            if found := [each for each in await self.http_routes() if each["metadata"]["name"] == name]:
+                break
+            await asyncio.sleep(0.02)
+        judged = found[0] | {"status": {"parents": [parent] if said else []}}
+        objects = CustomObjectsApi(self.api)
+        await objects.replace_namespaced_custom_object_status(*_HTTP_ROUTES, self.namespace, _PLURAL, name, judged)
 
     async def nothing_left(self) -> None:
         """Return when the cluster has collected everything."""

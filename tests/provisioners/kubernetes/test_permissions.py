@@ -18,7 +18,14 @@ from consumer.catalog.ports import PortRange
 from consumer.handling.errors import Permanent, Unavailable
 from consumer.handling.ports import Finding, Level
 from consumer.provisioners.kubernetes.kinds import NETWORK_POLICY, SECRET, SERVICE
-from consumer.provisioners.kubernetes.permissions import NEEDED, WELCOME, Rule
+from consumer.provisioners.kubernetes.permissions import (
+    HTTP_ROUTES,
+    INGRESS_CLASSES,
+    INGRESSES,
+    NEEDED,
+    WELCOME,
+    Rule,
+)
 from tests.provisioners.harness import ignore
 from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness, volume_of
 from tests.services import Kubernetes
@@ -48,6 +55,14 @@ def test_the_how_to_has_the_rules_that_are_needed() -> None:
     (role,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", HOW_TO.read_text(encoding="utf-8"), re.DOTALL)
 
     assert next(yaml.safe_load_all(role))["rules"] == written([*NEEDED, *WELCOME])
+
+
+def test_the_how_to_has_the_rules_for_routes() -> None:
+    shown = [
+        yaml.safe_load(rule) for rule in re.findall(r"^```yaml\n  - ({.*})\n```$", HOW_TO.read_text(), re.MULTILINE)
+    ]
+
+    assert shown == written([INGRESSES, INGRESS_CLASSES, HTTP_ROUTES])
 
 
 def test_a_rule_is_shown_as_it_stands_in_a_role() -> None:
