@@ -64,6 +64,9 @@ def _up(service: str, nodes: int) -> None:
     elif service == "kubelet":
         cluster = Kubernetes.start(runs_pods=True, keep=True)
         variable, address = "MOORAGE_TEST_KUBELET_KUBECONFIG", str(cluster.kubeconfig)
+    elif service != "registry":  # nothing that runs
+        prepare([service])
+        return
     else:
         variable, address = "MOORAGE_TEST_REGISTRY", Registry.start(keep=True).address
     print(f"export {variable}={shlex.quote(address)}", flush=True)
