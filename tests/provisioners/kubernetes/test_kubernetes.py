@@ -129,16 +129,33 @@ async def test_a_node_port_is_told_with_the_address_of_the_node_or_the_public_on
     assert elsewhere.access.url == f"http://labs.example.org:{made.access.ports[0].host_port}"
 
 
-async def test_a_load_balancers_address_is_waited_for(harness: KubernetesHarness) -> None:
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [({"ip": "192.0.2.7"}, "192.0.2.7"), ({"ip": "2001:db8::7"}, "[2001:db8::7]"), ({"hostname": "lb.org"}, "lb.org")],
+)
+async def test_a_load_balancers_address_is_waited_for(
+    harness: KubernetesHarness, given: dict[str, str], host: str
+) -> None:
     spec = harness.spec(kubernetes=Kubernetes(service="load-balancer"))
     ensuring = asyncio.create_task(harness.provisioner().ensure(spec, ignore))
     await harness.there(spec.name)
-    status = {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}
+    status = {"loadBalancer": {"ingress": [given]}}
     await harness.core.patch_namespaced_service_status(spec.name, harness.namespace, {"status": status})
 
     made = await ensuring
 
-    assert made.access.url == "http://192.0.2.7:8080"
+    assert made.access.url == f"http://{host}:8080"
+    assert await harness.provisioner().list() == [made]
+
+
+async def test_a_load_balancer_that_somebody_removes_is_asked_for_again(harness: KubernetesHarness) -> None:
+    spec = harness.spec(kubernetes=Kubernetes(service="load-balancer"))
+    ensuring = asyncio.create_task(harness.provisioner().ensure(spec, ignore))
+    await harness.there(spec.name)
+    await harness.core.delete_namespaced_service(spec.name, harness.namespace)
+
+    with pytest.raises(Transient, match="service was deleted"):
+        await ensuring
 
 
 async def test_a_load_balancer_without_an_address_is_not_ready(harness: KubernetesHarness) -> None:
