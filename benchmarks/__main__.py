@@ -8,17 +8,18 @@ python -m benchmarks memory       what a record in flight costs
 python -m benchmarks restore      reading what is remembered of a million reservations, beside a loop that only reads
 python -m benchmarks timers       arming and ringing a million timers
 python -m benchmarks environments creating and removing containers on a real engine, beside a bare client
+python -m benchmarks kubernetes   the same with pods on a real API server, and how much that is asked
 
-Kafka is the one that KAFKA_BOOTSTRAP_SERVERS names, or one that is started and ended again; so is the Docker Engine,
-which DOCKER_HOST names. Results go to
-benchmarks/results/; how they are measured stands in docs/benchmarks.md.
+Kafka is the one that KAFKA_BOOTSTRAP_SERVERS names, or one that is started and ended again; so are the Docker Engine,
+which DOCKER_HOST names, and the cluster, which MOORAGE_TEST_KUBECONFIG names. Results go to benchmarks/results/; how
+they are measured stands in docs/benchmarks.md.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Iterable
 
-from benchmarks import cold_read, dispatch, environments, memory, restore, timers
+from benchmarks import cold_read, dispatch, environments, kubernetes, memory, restore, timers
 from benchmarks.entrants import ENTRANTS
 from benchmarks.workloads import WORKLOADS
 
@@ -29,6 +30,7 @@ _COMMANDS = {
     "restore": restore.run,
     "timers": timers.run,
     "environments": environments.run,
+    "kubernetes": kubernetes.run,
 }
 
 

@@ -6,27 +6,19 @@ client's throughput in the same round.
 """
 
 import asyncio
-import json
-import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
-from statistics import median, quantiles
-from typing import Any
 
 from docker.errors import APIError
 
-from benchmarks.contestants.harness import Task
 from benchmarks.engine import real_engine
 from benchmarks.kafka import real_kafka
-from benchmarks.machine import describe, quiet, stalled
-from benchmarks.process import started
-from benchmarks.report import Table, publish, say
+from benchmarks.machine import describe, quiet
+from benchmarks.report import publish, say
 from benchmarks.served import served
+from benchmarks.shares import Run, came_and_went, latencies, progress, throughput
 from benchmarks.topics import Topics, topics_on, unique
 from tests.services import DockerEngine
 from tests.services.docker_client import docker_client
@@ -58,7 +50,7 @@ def run(arguments: Namespace) -> None:
     about["packages"] += f", aiodocker {version('aiodocker')}"
 
     async def measure(bootstrap: str, engine: DockerEngine) -> None:
-        runs: list[dict[str, Any]] = []
+        runs: list[Run] = []
         async with topics_on(bootstrap) as topics:
             say(f"\nenvironments: {count}, {_WORKERS} at a time")
             await _measured(engine, _KINDS[_BARE], _WORKERS)  # an engine's first containers are slow
@@ -69,12 +61,11 @@ def run(arguments: Namespace) -> None:
                         measured = await _measured_service(topics, engine, count)
                     else:
                         measured = await _measured(engine, _KINDS[title], count)
-                    say(
-                        f"  {title:<30} {_seconds(measured, 'created'):6.2f} + {_seconds(measured, 'removed'):.2f} s  "
-                        f"cpu {measured['cpu']:5.2f} s  stalled {measured['stalled']:4.0%}"
-                    )
+                    progress(title, measured)
                     runs.append({"title": title, "count": count, "round": number} | measured)
-        publish("environments", about, [_table(runs, count, rounds), _latencies(runs)], runs)
+        title = f"{count} environments created and removed, {_WORKERS} at a time, {rounds} rounds"
+        served_runs = [each for each in runs if each["title"] == _SERVICE]
+        publish("environments", about, [throughput(runs, [*_KINDS, _SERVICE], title), latencies(served_runs)], runs)
 
     with real_kafka() as bootstrap, real_engine() as engine:
         with docker_client(engine.url) as client:
@@ -83,25 +74,16 @@ def run(arguments: Namespace) -> None:
         asyncio.run(measure(bootstrap, engine))
 
 
-async def _measured(engine: DockerEngine, kind: str, count: int) -> dict[str, Any]:
-    with _instance(engine) as instance, tempfile.TemporaryDirectory(prefix="moorage-bench-") as folder:
-        log = Path(folder, "log")
+async def _measured(engine: DockerEngine, kind: str, count: int) -> Run:
+    with _instance(engine) as instance:
         settings = {"kind": kind, "instance": instance, "url": engine.url, "templates": _templates(engine)}
-        task = Task("", "", "", 0, count, _WORKERS, log=str(log), settings=settings)
-        command = [sys.executable, "-m", "benchmarks.contestants.containers", json.dumps(asdict(task))]
-        loop = asyncio.get_running_loop()
-        async with started(command, Path(folder, "stderr")) as contestant:
-            used, waited, began = contestant.cpu(), stalled(), loop.time()
-            contestant.tell("GO")
-            await contestant.hear("HANDLED", _TIMEOUT)
-            cpu, disturbed = contestant.cpu() - used, (stalled() - waited) / (loop.time() - began)
-        phases: dict[str, Any] = json.loads(log.read_text())  # noqa: ASYNC240 - nothing else goes on
-        return phases | {"cpu": cpu, "stalled": disturbed}
+        return await came_and_went("containers", settings, count, _WORKERS, timeout=_TIMEOUT)
 
 
-async def _measured_service(topics: Topics, engine: DockerEngine, count: int) -> dict[str, Any]:
+async def _measured_service(topics: Topics, engine: DockerEngine, count: int) -> Run:
     with _instance(engine) as instance:
         settings = {"instance": instance, "docker_host": engine.url, "templates": _templates(engine)}
+        settings["runtime"] = "docker"
         return await served(topics, settings, count, _WORKERS, timeout=_TIMEOUT)
 
 
@@ -123,61 +105,3 @@ def _instance(engine: DockerEngine) -> Iterator[str]:
             containers.remove_all()
         except APIError as error:  # older engines lose count of a network's endpoints, and keep it until they restart
             say(f"  the engine keeps something of {instance}: {error.explanation}")
-
-
-def _table(runs: list[dict[str, Any]], count: int, rounds: int) -> Table:
-    def of(title: str) -> list[dict[str, Any]]:
-        return [each for each in runs if each["title"] == title]
-
-    def shares(title: str, *phases: str) -> float:
-        """How much of the bare client's throughput it has, in the median of the rounds."""
-        bare = {each["round"]: each for each in of(_BARE)}
-        return median(_seconds(bare[each["round"]], *phases) / _seconds(each, *phases) for each in of(title))
-
-    rows = []
-    for title in (*_KINDS, _SERVICE):
-        created, removed = (median(_seconds(each, phase) for each in of(title)) for phase in ("created", "removed"))
-        both = median(_seconds(each, "created", "removed") for each in of(title))
-        rows.append(
-            [
-                title,
-                f"{created:.2f}",
-                f"{removed:.2f}",
-                f"{count / both:.1f}",
-                f"{shares(title, 'created'):.2f}",
-                f"{shares(title, 'removed'):.2f}",
-                f"{shares(title, 'created', 'removed'):.2f}",
-                f"{median(each['cpu'] for each in of(title)) / count * 1e3:.1f}",
-                f"{median(each['stalled'] for each in of(title)):.0%}",
-            ]
-        )
-    return Table(
-        f"{count} environments created and removed, {_WORKERS} at a time, {rounds} rounds",
-        ["", "creating, s", "removing, s", "both/s", "creating", "removing", "of bare", "CPU ms each", "stalled"],
-        rows,
-        [
-            "Seconds are medians; shares of the bare client's throughput are medians of the rounds' own.",
-            "CPU: of the client's process alone. Stalled: while it was measured, something waited for a processor.",
-        ],
-    )
-
-
-def _latencies(runs: list[dict[str, Any]]) -> Table:
-    of_service = [each for each in runs if each["title"] == _SERVICE]
-    rows = []
-    for phase, event in (("created", "START to provisioned"), ("removed", "END to released")):
-        for alone in (False, True):
-            seconds = [each for run in of_service for each in run[phase]["alone" if alone else "single"]]
-            cuts = quantiles(seconds, n=100, method="inclusive")
-            how = "one after another" if alone else "all at once"
-            rows.append([f"{event}, {how}", f"{len(seconds)}", f"{cuts[49]:.2f}", f"{cuts[98]:.2f}"])
-    return Table(
-        "Seconds from publishing an event until its result was received",
-        ["", "events", "p50", "p99"],
-        rows,
-        ["All at once: most of it is waiting for a worker, so it grows with their number."],
-    )
-
-
-def _seconds(run: dict[str, Any], *phases: str) -> float:
-    return float(sum(run[phase]["seconds"] for phase in phases))

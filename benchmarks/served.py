@@ -28,13 +28,16 @@ _ALONE = 10
 async def served(
     topics: Topics, settings: dict[str, Any], count: int, concurrency: int, *, timeout: float
 ) -> dict[str, Any]:
-    """Seconds for `count` reservations: all their STARTs at once, then all their ENDs; and some one after another."""
+    """Seconds for `count` reservations: all their STARTs at once, then all their ENDs; and some one after another.
+
+    `environments` is how many came and went in all.
+    """
     names = {name: await topics.create(name, _PARTITIONS) for name in ("inbound", "outbound", "dead-letters")}
     state = await topics.create("state", _PARTITIONS, **{"cleanup.policy": "compact"})
     outgoing = {"outbound_topic": names["outbound"], "dead_letter_topic": names["dead-letters"], "state_topic": state}
-    inbound, group = names["inbound"], unique("docker-service")
+    inbound, group = names["inbound"], unique("real-service")
     task = Task(topics.bootstrap, inbound, group, _PARTITIONS, count, concurrency, settings=settings | outgoing)
-    command = [sys.executable, "-m", "benchmarks.contestants.docker_service", json.dumps(asdict(task))]
+    command = [sys.executable, "-m", "benchmarks.contestants.real_service", json.dumps(asdict(task))]
     with tempfile.TemporaryDirectory(prefix="moorage-bench-") as folder:
         async with (
             asyncio.timeout(timeout),
@@ -54,7 +57,8 @@ async def served(
     # The first waited until the service had joined its group.
     created["alone"] = [each["seconds"] for each, _ in alone[1:]]
     removed["alone"] = [each["seconds"] for _, each in alone[1:]]
-    return {"created": created, "removed": removed, "cpu": cpu, "stalled": disturbed}
+    environments = count + len(others)
+    return {"created": created, "removed": removed, "cpu": cpu, "stalled": disturbed, "environments": environments}
 
 
 class _Line:

@@ -1,23 +1,13 @@
-"""Environments as containers, without Kafka: by Moorage's Docker runtime, or by a bare client that asks for the same.
-
-Each is created by one of `concurrency` workers, and when all run, each is removed by one. What that took, in seconds,
-goes to the log: both phases, and the creation of each.
-"""
+"""Environments as containers, without Kafka: by Moorage's Docker runtime, or by a bare client asking for the same."""
 
 import asyncio
-import json
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 from aiodocker import Docker
 
-from benchmarks.contestants.harness import Task, run, say
-from benchmarks.events import starts, wanted
+from benchmarks.contestants.coming import come_and_go
+from benchmarks.contestants.harness import Task, run
 from consumer.catalog.environment import EnvironmentSpec
-from consumer.catalog.templates import Catalog
 from consumer.handling.ports import Progress
 from consumer.ops.logging import configure_logging
 from consumer.provisioners.docker import DockerOptions, DockerProvisioner
@@ -81,32 +71,8 @@ _KINDS: dict[str, Callable[[DockerOptions], Moorage | Bare]] = {"moorage": Moora
 async def live(task: Task, stop: asyncio.Event) -> None:
     settings = task.settings
     options = DockerOptions(settings["instance"], settings["url"])
-    catalog = Catalog.from_yaml(settings["templates"], instance=options.instance, source="benchmark")
-    specs = [catalog.resolve(state) for state in wanted(starts(range(task.records)))]
-    async with aclosing(_KINDS[settings["kind"]](options)) as contestant:
-        created = await _each(specs, contestant.create, task.concurrency)
-        removed = await _each(specs, contestant.remove, task.concurrency)
-    say("HANDLED")
-    Path(task.log).write_text(json.dumps({"created": created, "removed": removed}))  # noqa: ASYNC240 - all is done
+    await come_and_go(task, options.instance, _KINDS[settings["kind"]](options))
     await stop.wait()
-
-
-async def _each(
-    specs: Sequence[EnvironmentSpec], work: Callable[[EnvironmentSpec], Awaitable[None]], workers: int
-) -> dict[str, Any]:
-    left, single = iter(specs), []
-
-    async def worker() -> None:
-        for spec in left:
-            began = time.perf_counter()
-            await work(spec)
-            single.append(time.perf_counter() - began)
-
-    began = time.perf_counter()
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(workers):
-            tasks.create_task(worker())
-    return {"seconds": time.perf_counter() - began, "single": single}
 
 
 def _ignore(_: Progress) -> None:

@@ -70,10 +70,11 @@ class Kubernetes:
     @property
     def ours(self) -> bool:
         """Whether a run of ours started it: with simulated nodes or a kubelet, and an audit log that we can read."""
-        return self._audit_log.exists()
+        return self.audit_log.exists()
 
     @property
-    def _audit_log(self) -> Path:
+    def audit_log(self) -> Path:
+        """Where our own API server writes what service accounts ask it."""
         return self.kubeconfig.with_name("audit.log")
 
     def stop(self) -> None:
@@ -135,7 +136,7 @@ class Kubernetes:
 
     def requests_of(self, namespace: str) -> set[Request]:
         """What the service accounts of this namespace asked for, as our own cluster's audit log has it."""
-        events = [json.loads(line) for line in self._audit_log.read_text().splitlines()]
+        events = [json.loads(line) for line in self.audit_log.read_text().splitlines()]
         user = f"system:serviceaccount:{namespace}:"
         return {_request(event) for event in events if event["user"]["username"].startswith(user)}
 

@@ -1,4 +1,4 @@
-"""The whole of Moorage on a real Docker Engine, as it is configured by default but for its concurrency."""
+"""The whole of Moorage on a real engine or cluster, as it is configured by default but for its concurrency."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ async def serve(task: Task, stop: asyncio.Event) -> None:
         bootstrap_servers=task.bootstrap,
         inbound_topics=(task.topic,),
         group=task.group,
-        runtime_concurrency={"docker": task.concurrency},
+        runtime_concurrency={more.pop("runtime"): task.concurrency},
         **more,
     )
     configure_logging(settings.log_level, settings.log_format)
