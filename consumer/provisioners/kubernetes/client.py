@@ -12,7 +12,7 @@ import aiohttp
 from consumer.handling.errors import Unavailable
 from consumer.provisioners.kubernetes.connection import Connection
 from consumer.provisioners.kubernetes.errors import Answer, Expired, Missing, Unauthorized, meaning_of
-from consumer.provisioners.kubernetes.kinds import EVENT, POD, Kind, Object, namespace_of, uid_of
+from consumer.provisioners.kubernetes.kinds import EVENT, POD, Kind, Object, is_dying, namespace_of, uid_of
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pacing import Pace
 
@@ -87,12 +87,13 @@ class Client:
     async def delete(self, kind: Kind, shown: Object, *, foreground: bool = False) -> bool:
         """Have this very object deleted; with `foreground` it stays until what belongs to it is gone.
 
-        True when it is gone already. Raises `Missing`, and `Conflicting` when another one has its name.
+        True when it is gone already: what only will be says when. Raises `Missing`, and `Conflicting` when another one
+        has its name.
         """
         how = "Foreground" if foreground else "Background"
         body = {"preconditions": {"uid": uid_of(shown)}, "propagationPolicy": how}
         answer = await self.ask("DELETE", kind.path_of(shown), body=body)
-        return bool(answer["kind"] == "Status")
+        return answer["kind"] == "Status" or not is_dying(answer)
 
     async def warnings(self, shown: Object) -> Sequence[str]:
         """What the cluster warned of about an object, the latest last: reason and message."""

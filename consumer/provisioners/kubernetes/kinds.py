@@ -43,9 +43,6 @@ INGRESS = Kind("Ingress", "ingresses", "networking.k8s.io")
 HTTP_ROUTE = Kind("HTTPRoute", "httproutes", "gateway.networking.k8s.io")
 EVENT = Kind("Event", "events")
 
-OWNED = (POD, SERVICE, SECRET, NETWORK_POLICY)
-"""What goes with its anchor, as does its route, if it has one."""
-
 
 def uid_of(shown: Object) -> str:
     return str(shown["metadata"]["uid"])

@@ -24,11 +24,11 @@ from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.kubernetes.watching import Watch
 
 _LOOK_AGAIN, _LOOK_ANYWAY = 0.1, 2.0
-"""Seconds after which it is looked again though no change was told: at first, and in the end."""
+"""Seconds after which it is looked again: at first and in the end; or where a watch tells, which may be cut off."""
 
 
 class Objects:
-    """`watches` tell when it is worth looking again; of other kinds it is looked now and then."""
+    """`watches` tell what is gone; at objects of other kinds it is looked now and then."""
 
     def __init__(self, client: Client, watches: Mapping[Kind, Watch], gone_timeout: float) -> None:
         self._client, self._watches, self._gone_timeout = client, watches, gone_timeout
@@ -81,8 +81,10 @@ class Objects:
 
     async def delete(self, kind: Kind, shown: Object, *, foreground: bool = False) -> None:
         """Have this object deleted, and return when it is gone."""
-        if not await self.request_deletion(kind, shown, foreground=foreground):
-            await self.gone(kind, shown)
+        with self._ending(kind, shown) as ended:
+            if await self.request_deletion(kind, shown, foreground=foreground) or await ended(_LOOK_AGAIN):
+                return
+        await self.gone(kind, shown)
 
     async def request_deletion(self, kind: Kind, shown: Object, *, foreground: bool = False) -> bool:
         """Have this object deleted, now or some time from now; True when it is gone."""
@@ -96,20 +98,28 @@ class Objects:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._gone_timeout, _LOOK_AGAIN
         while True:
-            with self._expecting(kind, shown) as changed:
+            with self._ending(kind, shown) as ended:
                 seen = await self._client.get(kind, shown)
                 if seen is None or uid_of(seen) != uid_of(shown):
                     return
                 if loop.time() > deadline:
                     what = "pod" if kind is POD else "environment" if kind is ANCHOR else kind.name
                     raise Transient("runtime_busy", f"The {what} is still being removed.")
-                await changed(pause)
+                if await ended(pause):
+                    return
             pause = min(2 * pause, _LOOK_ANYWAY)
 
     @contextmanager
-    def _expecting(self, kind: Kind, shown: Object) -> Iterator[Callable[[float], Awaitable[object]]]:
+    def _ending(self, kind: Kind, shown: Object) -> Iterator[Callable[[float], Awaitable[bool]]]:
+        """What is returned waits for the object's end, for so many seconds or as long as is worth it, and tells whether
+        it was told of it."""
         if (watch := self._watches.get(kind)) is None:
-            yield asyncio.sleep
+            yield _sleep
             return
-        with watch.expecting(shown) as changed:
-            yield changed
+        with watch.ending(uid_of(shown)) as ended:
+            yield lambda seconds: ended(seconds if watch.known() is None else _LOOK_ANYWAY)
+
+
+async def _sleep(seconds: float) -> bool:
+    await asyncio.sleep(seconds)
+    return False

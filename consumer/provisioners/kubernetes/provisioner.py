@@ -2,12 +2,13 @@
 
 import asyncio
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec
-from consumer.catalog.identity import EXPIRES_AT
+from consumer.catalog.identity import EXPIRES_AT, KEY
 from consumer.catalog.needs import Needs
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Environment, Finding, Progress, Report, Status
@@ -20,10 +21,10 @@ from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Missing
 from consumer.provisioners.kubernetes.kinds import (
     ANCHOR,
     NETWORK_POLICY,
-    OWNED,
     POD,
     SECRET,
     SERVICE,
+    Kind,
     Object,
     belongs_to_anchor,
     is_dying,
@@ -78,7 +79,7 @@ class KubernetesProvisioner:
         anchor, new = await self._requests.run(spec.key, self._anchor(spec))
         spec = replace(spec, name=name_of(anchor))  # events name people in one way or another, or not at all
         try:
-            return await self._completed(spec, anchor, report)
+            return await self._completed(spec, anchor, report, new=new)
         except (Permanent, Transient, Answer):
             # When the API is away nothing was decided: another member may have gone on with it, and told the user.
             if new:
@@ -98,16 +99,21 @@ class KubernetesProvisioner:
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         await self._requests.settled(key)
         ours = selector(self._options.instance, key)
-        anchors, _ = await self._client.list(ANCHOR, ours, self._options.scope)
-        await asyncio.gather(*(self._objects.request_deletion(ANCHOR, anchor, foreground=True) for anchor in anchors))
-        # The cluster does the rest by itself, but in its own time: it collects so many objects a second, and no more.
-        found = await asyncio.gather(*(self._client.list(kind, ours, self._options.scope) for kind in OWNED))
-        left = [(kind, each) for kind, (objects, _) in zip(OWNED, found, strict=True) for each in objects]
-        left += await self._routes.of(anchors, ours)
-        await asyncio.gather(*(self._objects.delete(kind, each) for kind, each in left))
-        await asyncio.gather(*(self._objects.gone(ANCHOR, anchor) for anchor in anchors))
+        scope = self._options.scope
+        kinds = (POD, SERVICE, SECRET, NETWORK_POLICY, ANCHOR)
+        lists = await asyncio.gather(*(self._client.list(kind, ours, scope) for kind in kinds))
+        found = dict(zip(kinds, lists, strict=True))
+        routes = await self._routes.of(found[ANCHOR][0], ours)
+
+        def deletions(*kinds: Kind) -> builtins.list[Coroutine[None, None, None]]:
+            return [self._objects.delete(kind, each) for kind in kinds for each in found[kind][0]]
+
+        # The cluster would do it by itself, but in its own time: it collects so many objects a second, and no more.
+        # What keeps a pod in its place stays until it is gone; so does the anchor, which tells others of it.
+        await asyncio.gather(*deletions(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in routes))
+        await asyncio.gather(*deletions(NETWORK_POLICY, ANCHOR))
         volume = not keep and await self._volumes.remove(key)
-        return volume or bool(anchors or left)
+        return volume or bool(routes) or any(objects for objects, _ in found.values())
 
     @decided
     async def list(self) -> list[Environment]:
@@ -156,28 +162,36 @@ class KubernetesProvisioner:
         deadline = loop.time() + self._options.gone_timeout
         wanted = anchor_of(spec, self._options.namespace, self._options)
         while loop.time() < deadline:
+            made, refusal = await self._made(wanted)  # mostly there is none: trying costs less than looking first
             found = await self._anchors_of(spec.key)
-            for anchor in sorted(found, key=_age):
-                if not is_dying(anchor):
-                    refuse_other_spec(facts_of(anchor), spec)
-                    return await self._extended(spec, anchor), False
-                await self._objects.gone(ANCHOR, anchor)
-            try:
-                made = await self._objects.create(ANCHOR, wanted)
-                if await self._is_first(spec.key, made):
-                    return made, True
+            # Somebody else may have made one under another name: not every event tells people's names.
+            first = min((each for each in found if not is_dying(each)), key=_age, default=made)
+            if made is not None and first is not None and uid_of(first) != uid_of(made):
                 await self._objects.delete(ANCHOR, made, foreground=True)
-            except Conflicting:
-                holder = await self._client.get(ANCHOR, wanted)
-                if holder is not None:
-                    refuse_foreign(facts_of(holder), self._options.instance, spec)
-            await asyncio.sleep(_LOOK_AGAIN)  # ours, but made or removed by somebody else in this moment
+                made = None
+            if made is None and first is not None:
+                refuse_other_spec(facts_of(first), spec)
+                return await self._extended(spec, first), False
+            for anchor in found:
+                if is_dying(anchor):
+                    await self._objects.gone(ANCHOR, anchor)
+            if made is not None:
+                return made, True
+            if refusal is not None:
+                raise refusal
+            if not found and (holder := await self._client.get(ANCHOR, wanted)) is not None:
+                refuse_foreign(facts_of(holder), self._options.instance, spec)
+                await asyncio.sleep(_LOOK_AGAIN)  # ours, but made or removed by somebody else in this moment
         raise Transient("runtime_busy", "Something else is still at work on this environment.")
 
-    async def _is_first(self, key: str, made: Object) -> bool:
-        """Whether nobody else made an anchor before, under another name: not every event tells people's names."""
-        alive = [each for each in await self._anchors_of(key) if not is_dying(each)]
-        return uid_of(min(alive, key=_age, default=made)) == uid_of(made)
+    async def _made(self, wanted: dict[str, Any]) -> tuple[Object | None, ProvisionerError | None]:
+        """A new anchor; or none: its name is taken, or the cluster refuses it, as quotas do even if it is there."""
+        try:
+            return await self._objects.create(ANCHOR, wanted), None
+        except Conflicting:
+            return None, None
+        except (Transient, Permanent) as error:
+            return None, error
 
     async def _anchors_of(self, key: str) -> builtins.list[Object]:
         found, _ = await self._client.list(ANCHOR, selector(self._options.instance, key), self._options.scope)
@@ -193,11 +207,11 @@ class KubernetesProvisioner:
         except Missing as error:
             raise Transient("runtime_busy", "The environment was removed while it was looked at.") from error
 
-    async def _completed(self, spec: EnvironmentSpec, anchor: Object, report: Report) -> Environment:
+    async def _completed(self, spec: EnvironmentSpec, anchor: Object, report: Report, *, new: bool) -> Environment:
         """The environment of an anchor, with all that is missing of it made and its pod ready."""
         report(Progress("creating", spec.name))
         notes = await self._requests.run(spec.key, self._volumes.ensure(spec, namespace_of(anchor)))
-        service, route, pod = await self._requests.run(spec.key, self._parts(spec, anchor))
+        service, route, pod = await self._requests.run(spec.key, self._parts(spec, anchor, new=new))
         pod = await self._starts.ready(spec, pod, report)
         if service is not None and service["spec"]["type"] == "LoadBalancer":
             service = await self._starts.address(service)
@@ -207,10 +221,12 @@ class KubernetesProvisioner:
     async def _login(self, spec: EnvironmentSpec) -> Login | None:
         return await asyncio.to_thread(self._credentials.login_for, spec.image) if self._credentials else None
 
-    async def _parts(self, spec: EnvironmentSpec, anchor: Object) -> tuple[Object | None, Object | None, Object]:
+    async def _parts(
+        self, spec: EnvironmentSpec, anchor: Object, *, new: bool
+    ) -> tuple[Object | None, Object | None, Object]:
         """The service, the route and the pod of an anchor. What keeps the pod in its place is there before it."""
         about = owned_by(anchor, spec, self._options)
-        alive = await self._is_alive(spec.key, anchor)
+        alive = await self._is_alive(spec.key, anchor, new=new)
         login = await self._login(spec)
         pod = pod_of(spec, about, self._options, secret_name(spec.name) if login else None)
         secrets = [secret_of(spec, about), *([login_secret_of(login, about)] if login else [])]
@@ -228,13 +244,15 @@ class KubernetesProvisioner:
         seen = await self._objects.have(POD, pod, anchor)
         if status_of(seen) is Status.STOPPED:  # it ended before we came: its program is started again, in a new one
             await self._objects.delete(POD, seen)
-            return await self._parts(spec, anchor)
+            return await self._parts(spec, anchor, new=False)
         return service, route, seen
 
-    async def _is_alive(self, key: str, anchor: Object) -> bool:
+    async def _is_alive(self, key: str, anchor: Object, *, new: bool) -> bool:
         """Whether the anchor has a pod that has not ended. Pods of other anchors are waited out first."""
-        pods, _ = await self._client.list(POD, selector(self._options.instance, key), self._options.scope)
-        pods = [pod for pod in pods if facts_of(pod) and status_of(pod) is not Status.STOPPED]
+        pods = self._pods.known() if new else None  # of a new one there is none, and of others hardly ever
+        if pods is None:
+            pods, _ = await self._client.list(POD, selector(self._options.instance, key), self._options.scope)
+        pods = [pod for pod in pods if facts_of(pod).get(KEY) == key and status_of(pod) is not Status.STOPPED]
         for pod in pods:
             if not belongs_to_anchor(pod, anchor):
                 await self._objects.gone(POD, pod)

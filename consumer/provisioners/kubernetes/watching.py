@@ -39,6 +39,7 @@ class Watch:
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._listeners: list[Heard] = []
         self._task: asyncio.Task[None] | None = None
+        self._looked = False
 
     def latest(self, shown: Object) -> Object | None:
         """What is known of the object that is where `shown` is."""
@@ -61,6 +62,29 @@ class Watch:
             yield changed
         finally:
             self._forget(path, waiter)
+
+    @contextmanager
+    def ending(self, uid: str) -> Iterator[Callable[[float], Awaitable[bool]]]:
+        """Whoever has an object deleted inside, and then waits, misses its end only if the watch is cut off.
+
+        What is returned waits for at most so many seconds, and tells whether the object is known to be gone.
+        """
+        end = asyncio.Event()
+        leave = self.listen(lambda shown, gone: end.set() if gone and uid_of(shown) == uid else None)
+
+        async def ended(within: float) -> bool:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(end.wait(), within)
+            return end.is_set()
+
+        try:
+            yield ended
+        finally:
+            leave()
+
+    def known(self) -> list[Object] | None:
+        """All that there is, as the last change told; None before it was looked."""
+        return [*self._latest.values()] if self._looked else None
 
     def listen(self, heard: Heard) -> Callable[[], None]:
         """Have `heard` called with each change from now on, until what is returned is called."""
@@ -110,6 +134,7 @@ class Watch:
             self._heard(known, gone=True)
         for shown in found:
             self._heard(shown, gone=False)
+        self._looked = True
         return version
 
     def _heard(self, shown: Object, *, gone: bool) -> None:

@@ -17,7 +17,6 @@ from consumer.catalog.needs import Needs
 from consumer.catalog.ports import PortRange
 from consumer.handling.errors import Permanent, Unavailable
 from consumer.handling.ports import Finding, Level
-from consumer.provisioners.kubernetes.kinds import NETWORK_POLICY, SECRET, SERVICE
 from consumer.provisioners.kubernetes.permissions import (
     HTTP_ROUTES,
     INGRESS_CLASSES,
@@ -34,11 +33,8 @@ pytestmark = pytest.mark.kubernetes
 
 HOW_TO = Path(__file__).parents[3] / "docs" / "how-to" / "kubernetes.md"
 UNRESTRICTED = ("/version", "/apis/metrics.k8s.io/v1beta1", "selfsubjectaccessreviews")
-COLLECTED = {("delete", each.group, each.plural) for each in (SERVICE, SECRET, NETWORK_POLICY)}
-"""What the cluster does by itself, if it is quick."""
-
-NOT_ASKED = COLLECTED | {("update", "", "configmaps/finalizers"), ("list", "", "events")}
-"""And what some clusters check by themselves, or only a node that complains leads to."""
+NOT_ASKED = {("update", "", "configmaps/finalizers"), ("list", "", "events")}
+"""What some clusters check by themselves, or only a node that complains leads to."""
 
 SECRETS = next(rule for rule in NEEDED if rule.resource == "secrets")
 
@@ -90,6 +86,11 @@ async def test_moorage_works_with_the_rules_it_needs_and_has_nothing_to_complain
     unready = harness.spec("r-2", labels=STUCK, ready=Readiness(within=0.1))
     with pytest.raises(Permanent):
         await _never_ready(harness, provisioner, unready)
+    occupied = harness.spec("r-3")
+    await harness.occupy(occupied)
+    with pytest.raises(Permanent, match="did not make"):
+        await provisioner.ensure(occupied, ignore)
+    await harness.vacate(occupied)
     asked = {each for each in kubernetes.requests_of(namespace) if each[2] not in UNRESTRICTED}
     allowed = {(verb, rule.group, rule.resource) for rule in (*NEEDED, *WELCOME) for verb in rule.verbs}
     assert asked <= allowed

@@ -1,0 +1,35 @@
+"""In which order the parts of an environment go."""
+
+import asyncio
+
+import pytest
+
+from consumer.handling.ports import Status
+from tests.provisioners.harness import ignore
+from tests.provisioners.kubernetes.harness import KubernetesHarness
+
+pytestmark = pytest.mark.kubernetes
+
+
+async def test_what_keeps_a_pod_in_its_place_stays_until_it_is_gone(harness: KubernetesHarness) -> None:
+    provisioner, spec = harness.provisioner(), harness.spec()
+    await provisioner.ensure(spec, ignore)
+    await hold(harness, spec.name, ["moorage.test/stays"])
+
+    removing = asyncio.create_task(provisioner.remove(spec.key))
+    while (await harness.there(spec.name)).metadata.deletion_timestamp is None:  # noqa: ASYNC110 - the API has no event
+        await asyncio.sleep(0.02)
+
+    kinds = {each.split()[0] for each in await harness.leftovers()}
+    assert {"V1ConfigMap", "V1Pod", "V1NetworkPolicy"} <= kinds
+    found = await provisioner.find(spec.key)
+    assert found is not None
+    assert found.status is Status.DYING, "it is still in use"
+    await hold(harness, spec.name, None)
+    assert await removing
+    assert await harness.leftovers() == []
+
+
+async def hold(harness: KubernetesHarness, name: str, finalizers: list[str] | None) -> None:
+    body = {"metadata": {"finalizers": finalizers}}
+    await harness.core.patch_namespaced_pod(name, harness.namespace, body, _content_type="application/merge-patch+json")

@@ -1,0 +1,33 @@
+"""How often the API server is asked for one environment that nobody disturbs."""
+
+import pytest
+
+from tests.provisioners.harness import ignore
+from tests.provisioners.kubernetes.harness import KubernetesHarness
+from tests.provisioners.kubernetes.proxy import ApiProxy
+
+pytestmark = pytest.mark.kubernetes
+
+LIST = r"GET \S+\?labelSelector"
+MADE = {"POST": 5, LIST: 1}
+"""Its five objects, and whether somebody else made it too."""
+
+REMOVED = {"DELETE": 5, LIST: 6}
+"""Its five objects, and for each kind, and volumes, which there are."""
+
+
+async def test_an_environment_costs_few_requests(harness: KubernetesHarness, proxy: ApiProxy) -> None:
+    provisioner = harness.provisioner_with(kubeconfig=str(proxy.kubeconfig))
+    first, second = harness.spec("r-1"), harness.spec("r-2")
+    await provisioner.ensure(first, ignore)
+    await provisioner.remove(first.key)  # both watches have begun
+    before = {each: proxy.count(each) for each in ("POST", "DELETE", LIST)}
+
+    await provisioner.ensure(second, ignore)
+
+    made = {each: proxy.count(each) - count for each, count in before.items()}
+    await provisioner.remove(second.key)
+    removed = {each: proxy.count(each) - count - made[each] for each, count in before.items()}
+    assert made == MADE | {"DELETE": 0}
+    assert removed["DELETE"] <= REMOVED["DELETE"], "the cluster may be quicker"
+    assert removed[LIST] == REMOVED[LIST]
