@@ -35,6 +35,17 @@ REASONS = {
 }
 
 
+_PHASES = {
+    "pulling": "Its image was still being fetched",
+    "creating": "It was still being created",
+    "scheduling": "No node of the cluster had taken it: …",
+    "starting": "It was still being started",
+    "waiting": "It ran, but was not ready: …",
+    "addressing": "Its load balancer still had no address",
+}
+"""What was going on at each stage that runtimes report; the dots stand for its detail."""
+
+
 class Lifecycle:
     """Provisions and releases through the runtimes at hand; raises `Refused` and `ProvisionerError`s.
 
@@ -96,7 +107,7 @@ class Lifecycle:
         start_timeout = self._start_timeout if spec.start_timeout is None else spec.start_timeout
         budget = min(start_timeout - elapsed, (wanted.end - self._now()).total_seconds())
         with naming(provisioner):
-            async with at_most(budget, Permanent("start_timeout", REASONS["start_timeout"])):
+            async with at_most(budget, lambda: Permanent("start_timeout", _late(watch.latest))):
                 await self._claim(provisioner, spec, remembered)
                 async with self._alone(spec, wanted.resource):
                     watch.begin()
@@ -173,7 +184,7 @@ class Lifecycle:
         return await self._remove_from({*sure, *seen} - {spare}, key)
 
     async def _remove_from(self, asked: Collection[str], key: str) -> bool:
-        async with at_most(self._release_timeout, Transient("release_timeout", REASONS["release_timeout"])):
+        async with at_most(self._release_timeout, lambda: Transient("release_timeout", REASONS["release_timeout"])):
             # All at once: one in trouble must not keep the others from removing what they have.
             removing = (self._remove(self._runtimes[name], key) for name in sorted(asked))
             removed = await asyncio.gather(*removing, return_exceptions=True)
@@ -305,6 +316,14 @@ class Lifecycle:
             self._removing[key] -= 1
             if not self._removing[key]:
                 del self._removing[key]
+
+
+def _late(latest: Progress | None) -> str:
+    """What took too long, as far as the runtime told."""
+    sentence = REASONS["start_timeout"]
+    if latest is None or (phase := _PHASES.get(latest.stage)) is None:
+        return sentence
+    return f"{sentence} {phase.replace('…', latest.detail.rstrip('.'))}."
 
 
 def _reporter(spec: EnvironmentSpec, watch: Stopwatch, report: Report) -> Report:

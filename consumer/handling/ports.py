@@ -64,10 +64,13 @@ class Progress:
 
     What results say of the time comes from here: `pulling` begins fetching the image, `creating` and `starting` making
     the environment run, `waiting` the wait until it is ready. Any other stage is a remark, and ends none of these.
+
+    `pulled` is how many seconds fetching the image took, where that is known only afterwards.
     """
 
     stage: str
     detail: str
+    pulled: float = 0.0
 
 
 Report = Callable[[Progress], None]

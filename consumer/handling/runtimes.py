@@ -1,7 +1,7 @@
 """The runtimes at hand, and what they show. Every look is bounded in time, and says who it was that did not answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -68,7 +68,7 @@ class Runtimes(Mapping[str, Provisioner]):
     async def remove(self, name: str, key: str) -> bool:
         """Remove everything of this key on one runtime."""
         provisioner = self.named(name)
-        async with at_most(self._patience, Transient("release_timeout", REASONS["release_timeout"])):
+        async with at_most(self._patience, lambda: Transient("release_timeout", REASONS["release_timeout"])):
             with naming(provisioner):
                 return await provisioner.remove(key)
 
@@ -88,7 +88,7 @@ class Runtimes(Mapping[str, Provisioner]):
 
     def _looking(self, patience: float | None) -> AbstractAsyncContextManager[None]:
         seconds = self._patience if patience is None else min(patience, self._patience)
-        return at_most(seconds, Transient("look_timeout", REASONS["look_timeout"]))
+        return at_most(seconds, lambda: Transient("look_timeout", REASONS["look_timeout"]))
 
 
 async def _answers(names: Collection[str], asking: Sequence[Awaitable[T]]) -> dict[str, T | ProvisionerError]:
@@ -116,12 +116,12 @@ def naming(provisioner: Provisioner) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def at_most(seconds: float, otherwise: ProvisionerError) -> AsyncIterator[None]:
-    """Raise `otherwise` if the body takes longer."""
+async def at_most(seconds: float, otherwise: Callable[[], ProvisionerError]) -> AsyncIterator[None]:
+    """Raise what `otherwise` makes if the body takes longer."""
     if seconds <= 0:
-        raise otherwise
+        raise otherwise()
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        raise otherwise from error
+        raise otherwise() from error

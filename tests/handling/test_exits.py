@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from consumer.catalog.environment import EnvironmentSpec
 from consumer.dispatch import Done, Work
 from consumer.handling.errors import Permanent, Transient, Unavailable
+from consumer.handling.ports import Environment, Progress, Report
 from consumer.handling.records import Item
 from consumer.handling.routing import route
 from consumer.provisioners.memory import Call, Latency
@@ -165,6 +167,35 @@ async def test_an_environment_that_does_not_come_up_in_time_is_given_up() -> Non
     assert told.outcomes == [("failed", "start_timeout")]
     assert (stage.now() - stage.state.changed_at).total_seconds() == 20.0
     assert len(told.letters) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "tells"),
+    [
+        (Progress("creating", "r-1"), "It was still being created."),
+        (Progress("pulling", "web:1"), "Its image was still being fetched."),
+        (
+            Progress("scheduling", "0/2 nodes are available."),
+            "No node of the cluster had taken it: 0/2 nodes are available.",
+        ),
+        (Progress("waiting", "Nothing answered on port 80"), "It ran, but was not ready: Nothing answered on port 80."),
+        (Progress("invented later", ""), "in the time that was left for it."),
+    ],
+)
+async def test_what_was_going_on_when_the_time_was_over_is_told(step: Progress, tells: str) -> None:
+    stage = Stage(start_timeout=20.0)
+
+    async def hang(spec: EnvironmentSpec, report: Report) -> Environment:
+        report(step)
+        await asyncio.sleep(60.0)
+        raise AssertionError("nobody waits for so long")
+
+    stage.lifecycle._runtimes["docker"].ensure = hang  # type: ignore[method-assign]
+
+    (result,) = (await stage.deliver(start())).results
+
+    assert result.reason is not None
+    assert (result.reason.code, result.reason.message.endswith(tells)) == ("start_timeout", True)
 
 
 async def test_a_template_may_grant_its_own_time() -> None:

@@ -55,6 +55,37 @@ async def test_stages_are_timed() -> None:
     assert timings(result) == (0, 30, 10, 50, 90)
 
 
+async def test_a_pull_that_is_told_of_afterwards_is_taken_from_what_was_started() -> None:
+    stage = Stage()
+    provisioner: MemoryProvisioner = stage.lifecycle._runtimes["docker"]  # type: ignore[assignment]
+    ensure = provisioner.ensure
+
+    async def telling(spec: EnvironmentSpec, report: Report) -> Environment:
+        report(Progress("starting", "…"))
+        await asyncio.sleep(10)
+        report(Progress("pulled", "…", 7.5))
+        report(Progress("waiting", "…"))
+        await asyncio.sleep(4)
+        return await ensure(spec, report)
+
+    provisioner.ensure = telling  # type: ignore[method-assign]
+
+    (result,) = (await stage.deliver(start())).results
+
+    assert timings(result) == (0, 7.5, 2.5, 4, 14)
+
+
+async def test_no_pull_takes_longer_than_all_that_was_made_meanwhile() -> None:
+    watch = Stopwatch(asyncio.get_running_loop().time())
+    watch.begin()
+    watch.note(Progress("pulling", "…"))
+    await asyncio.sleep(2)
+
+    watch.note(Progress("pulled", "…", 60.0))
+
+    assert watch.timings() == Timings(pulled=2.0, total=2.0)
+
+
 async def test_a_remark_ends_no_stage() -> None:
     stage = Stage()
     slow(stage, ("pulling", 1), ("unlimited", 2), ("pulling", 3), ("invented later", 4), ("waiting", 5), ("odd", 6))

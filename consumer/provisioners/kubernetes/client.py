@@ -95,11 +95,11 @@ class Client:
         answer = await self.ask("DELETE", kind.path_of(shown), body=body)
         return answer["kind"] == "Status" or not is_dying(answer)
 
-    async def warnings(self, shown: Object) -> Sequence[str]:
-        """What the cluster warned of about an object, the latest last: reason and message."""
-        query = {"fieldSelector": f"involvedObject.uid={uid_of(shown)},type=Warning"}
+    async def events(self, shown: Object) -> Sequence[Object]:
+        """What the cluster tells of an object, the latest last."""
+        query = {"fieldSelector": f"involvedObject.uid={uid_of(shown)}"}
         page = await self.ask("GET", EVENT.path(namespace_of(shown)), query=query)
-        return [f"{each.get('reason')}: {each.get('message')}" for each in page.get("items") or ()]
+        return page.get("items") or ()
 
     async def log(self, pod: Object, lines: int) -> str:
         """The last lines that the pod's program wrote."""

@@ -214,7 +214,7 @@ class KubernetesProvisioner:
         service, route, pod = await self._requests.run(spec.key, self._parts(spec, anchor, new=new))
         pod = await self._starts.ready(spec, pod, report)
         if service is not None and service["spec"]["type"] == "LoadBalancer":
-            service = await self._starts.address(service)
+            service = await self._starts.address(service, report)
         await self._routes.taken(route)
         return replace(Sight(anchor, pod, service, route).environment(self._options), notes=notes)
 

@@ -1,6 +1,7 @@
 """Following a pod until it is ready, or until it can be told why it will not be."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 from consumer.catalog.environment import EnvironmentSpec
@@ -11,6 +12,8 @@ from consumer.provisioners.kubernetes.errors import Answer
 from consumer.provisioners.kubernetes.failures import ended_by_cluster, failure_of, is_ready, not_startable, unscheduled
 from consumer.provisioners.kubernetes.kinds import POD, SERVICE, Object, name_of, uid_of
 from consumer.provisioners.kubernetes.options import KubernetesOptions
+from consumer.provisioners.kubernetes.pods import image_of
+from consumer.provisioners.kubernetes.pulls import is_pulling, seconds_of_pulls, took_long
 from consumer.provisioners.kubernetes.sights import address_of, container_state
 from consumer.provisioners.kubernetes.watching import Watch
 from consumer.provisioners.readiness import said
@@ -37,11 +40,15 @@ class Starts:
     async def ready(self, spec: EnvironmentSpec, pod: Object, report: Report) -> Object:
         """The pod, once it is ready. Raises what the failure means, with the program's last words if it had any."""
         patience = _Patience(spec, self._options, report)
-        asked, settle = False, 0.0
+        asked, settle, timed = False, 0.0, False
         while True:
             with self._pods.expecting(pod) as changed:
                 pod = pod if asked else self._newer(pod)
                 asked = False
+                if "running" in container_state(pod) and not timed:
+                    timed = True
+                    if took_long(pod) and (pulled := seconds_of_pulls(await self._events(pod))):
+                        report(Progress("pulled", image_of(spec), pulled))
                 if is_ready(pod) and "running" in container_state(pod):
                     if not settle:
                         return pod
@@ -59,9 +66,11 @@ class Starts:
                 settle = self._options.settle if spec.ready.port is None else 0.0
                 if not await changed(min(left, _LOOK_ANYWAY)):
                     pod, asked = await self._asked(pod), True
+                    patience.pulling = not container_state(pod).get("running") and is_pulling(await self._events(pod))
 
-    async def address(self, service: Object) -> Object:
+    async def address(self, service: Object, report: Report) -> Object:
         """The service, once its load balancer has an address."""
+        report(Progress("addressing", name_of(service)))
         deadline = asyncio.get_running_loop().time() + self._options.address_timeout
         while address_of(service) is None:
             if asyncio.get_running_loop().time() > deadline:
@@ -95,17 +104,20 @@ class Starts:
     async def _late(self, spec: EnvironmentSpec, pod: Object) -> ProvisionerError:
         if (why := unscheduled(pod)) is not None:
             return Transient("runtime_full", f"No node of the cluster takes the pod: {why}")
+        if not pod["spec"].get("nodeName"):
+            return Transient("runtime_full", "No scheduler of the cluster has found a node for the pod in time.")
         if "running" not in container_state(pod):
-            return Permanent("not_started", f"The node did not start the pod in time.{await self._warning(pod)}")
+            events = await self._events(pod)
+            what = "fetch the image" if is_pulling(events) else "start the pod"
+            return Permanent("not_started", f"The node did not {what} in time.{_warning(events)}")
         words = said(spec, await self._words(pod))
         return Permanent("not_ready", f"{_missing(spec)} within {spec.ready.within:g} s.{words}")
 
-    async def _warning(self, pod: Object) -> str:
-        """What the cluster warned of last, as a sentence; empty when it did not, or nobody may know."""
+    async def _events(self, pod: Object) -> Sequence[Object]:
+        """What the cluster tells of a pod; nothing where nobody may know."""
         with suppress(ProvisionerError, Answer):
-            for warning in reversed(await self._client.warnings(pod)):
-                return f" {shortened(without_paths(warning), _LONGEST_WARNING)}"
-        return ""
+            return await self._client.events(pod)
+        return ()
 
     async def _words(self, pod: Object) -> str:
         with suppress(ProvisionerError, Answer):
@@ -119,7 +131,10 @@ class _Patience:
     def __init__(self, spec: EnvironmentSpec, options: KubernetesOptions, report: Report) -> None:
         self._spec, self._options, self._report = spec, options, report
         self._stage: str | None = None
+        self._told: Progress | None = None
         self._since = 0.0
+        self.pulling = False
+        """Whether the node fetches the image, as far as was heard."""
 
     def left(self, pod: Object) -> float:
         """Seconds that may go by without a change. Negative when it has waited long enough."""
@@ -131,7 +146,10 @@ class _Patience:
         now = asyncio.get_running_loop().time()
         if stage != self._stage:
             self._stage, self._since = stage, now
-            self._report(Progress(stage, self._detail(pod)))
+        shown = Progress("pulling" if self.pulling and stage == "starting" else stage, self._detail(pod))
+        if shown != self._told:
+            self._told = shown
+            self._report(shown)
         return self._since + most - now
 
     def _detail(self, pod: Object) -> str:
@@ -141,6 +159,15 @@ class _Patience:
             case "waiting":
                 return _missing(self._spec)
         return name_of(pod)
+
+
+def _warning(events: Sequence[Object]) -> str:
+    """What the cluster warned of last, as a sentence; empty when it did not."""
+    for each in reversed(events):
+        if each.get("type") == "Warning":
+            said = f"{each.get('reason')}: {each.get('message')}"
+            return f" {shortened(without_paths(said), _LONGEST_WARNING)}"
+    return ""
 
 
 def _missing(spec: EnvironmentSpec) -> str:
