@@ -29,6 +29,8 @@ Heard = Callable[[Object, bool], None]
 class Watch:
     """What is known of the objects of one kind at this moment, and whoever waits for one to change.
 
+    Of what is known there are metadata, node and status.
+
     It begins when somebody first asks, and goes on until it is closed, whatever happens to the server meanwhile. What
     it knows may be old: who has to be certain asks the server.
     """
@@ -140,7 +142,7 @@ class Watch:
     def _heard(self, shown: Object, *, gone: bool) -> None:
         path = self._kind.path_of(shown)
         if not gone:
-            self._latest[path] = shown
+            self._latest[path] = _kept(shown)
         elif (known := self._latest.get(path)) is not None and uid_of(known) == uid_of(shown):
             del self._latest[path]
         for waiter in self._waiters.pop(path, ()):
@@ -154,6 +156,13 @@ class Watch:
         waiters.discard(waiter)
         if not waiters:
             self._waiters.pop(path, None)
+
+
+def _kept(shown: Object) -> Object:
+    """What is read of an object that is kept: with thousands, the rest of it would be most of our memory."""
+    about = {name: value for name, value in shown["metadata"].items() if name != "managedFields"}
+    node = shown.get("spec", {}).get("nodeName")
+    return {"metadata": about, "spec": {"nodeName": node} if node else {}, "status": shown.get("status", {})}
 
 
 async def tell_endings(pods: Watch, ended: Callable[[str], None]) -> None:
