@@ -116,6 +116,11 @@ class Kubernetes:
         """Create or change objects."""
         kubectl.apply(self.kubeconfig, *objects)
 
+    def load(self, image: bytes) -> None:
+        """Give an image, as `docker save` writes it, to the node of our own cluster that runs pods."""
+        assert self.ours, "somebody else's nodes pull their images themselves"
+        kubelet.load_image(self.kubeconfig.parent, image)
+
     @contextmanager
     def namespace(self, labels: Mapping[str, str] | None = None) -> Iterator[str]:
         """The name of a new namespace that takes pods, removed in the background with all that is in it."""

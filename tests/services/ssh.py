@@ -20,7 +20,7 @@ import docker
 from docker.errors import ImageNotFound
 
 from tests.services.docker_client import docker_client
-from tests.services.image import busybox, root_filesystem
+from tests.services.image import archive, busybox, own_busybox, root_filesystem
 from tests.services.missing import ServiceMissing
 from tests.services.packages import need
 
@@ -65,9 +65,15 @@ def prepare_ssh_image(url: str) -> str:
         if _recipe_of_present_image(client) != recipe:
             repository, tag = SSH_IMAGE.split(":")
             changes = [f'LABEL {_RECIPE_LABEL}="{recipe}"', "USER student"]
-            archive = _with_home(root_filesystem(busybox(client), _server_files()))
-            client.api.import_image_from_data(archive, repository=repository, tag=tag, changes=changes)
+            layer = _with_home(root_filesystem(busybox(client), _server_files()))
+            client.api.import_image_from_data(layer, repository=repository, tag=tag, changes=changes)
     return SSH_IMAGE
+
+
+def ssh_image() -> bytes:
+    """The image as `docker save` would write it, for who has no engine. Raises ServiceMissing."""
+    need_ssh()
+    return archive(SSH_IMAGE, _with_home(root_filesystem(own_busybox(), _server_files())))
 
 
 @dataclass(frozen=True)
@@ -136,12 +142,12 @@ def _libraries(program: str) -> list[str]:
     return re.findall(r"(?:=> )?(/\S+) \(0x", listed)
 
 
-def _with_home(archive: bytes) -> bytes:
-    """`archive` with student's home, where the host's key is: sshd reads it as student."""
+def _with_home(layer: bytes) -> bytes:
+    """`layer` with student's home, where the host's key is: sshd reads it as student."""
     with tempfile.TemporaryDirectory() as folder:
         KeyPair.make(Path(folder) / "host_key")
         host_key = (Path(folder) / "host_key").read_bytes()
-    buffer = io.BytesIO(archive)
+    buffer = io.BytesIO(layer)
     with tarfile.open(fileobj=buffer, mode="a") as tar:
         for name, kind, mode, content in (
             ("home", tarfile.DIRTYPE, 0o755, b""),
