@@ -179,6 +179,13 @@ def test_keda_scales_by_the_lag_of_every_topic(helm: str) -> None:
     assert "replicas" not in made["Deployment", "moorage"]["spec"]
 
 
+def test_keda_is_not_left_without_a_login_where_moorage_has_one(helm: str) -> None:
+    options = ("--set=keda.enabled=true", "--set=settings.KAFKA_SECURITY_PROTOCOL=SASL_SSL")
+
+    assert "keda.authentication is missing" in refusal(helm, *options)
+    assert ("ScaledObject", "moorage") in objects(helm, *options, "--set=keda.authentication=kafka-login")
+
+
 def test_prometheus_finds_every_member(helm: str) -> None:
     made = objects(helm, "--set=serviceMonitor.enabled=true", "--set=serviceMonitor.labels.release=prometheus")
     monitor, service = made["ServiceMonitor", "moorage"], made["Service", "moorage"]
