@@ -138,16 +138,18 @@ def _provisioner(settings: Settings, runtime: str, engine: EngineSection | None)
 
 def _kubernetes(settings: Settings, cluster: EngineSection | None) -> Provisioner:
     try:
-        from consumer.provisioners.kubernetes import KubernetesOptions, KubernetesProvisioner
+        from consumer.provisioners.kubernetes import KubernetesOptions, KubernetesProvisioner, UserNamespaces
     except ImportError as error:
         raise ConfigurationError("The kubernetes runtime needs `pip install moorage[kubernetes]`.") from error
     kubeconfig, context, namespace = _place(settings, cluster)
+    users = UserNamespaces(settings.pod_security, settings.user_quota, settings.user_limits, settings.user_role)
     try:
         options = KubernetesOptions(
             instance=settings.instance,
             namespace=namespace,
             kubeconfig=kubeconfig,
             context=context,
+            users=users if settings.namespace_per_user else None,
             service=settings.kubernetes_service,
             public_host=settings.public_host,
             storage_class=settings.storage_class,

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from consumer.catalog.environment import ServiceType, VolumeAccess
+from consumer.catalog.environment import PodSecurity, ServiceType, VolumeAccess
+from consumer.catalog.namespace_bounds import Quantities, limits, quota
 
 RUNTIMES = ("process", "docker", "podman", "kubernetes", "libvirt", "openstack")
 Runtime = Literal["process", "docker", "podman", "kubernetes", "libvirt", "openstack"]
@@ -233,6 +234,31 @@ class Settings(BaseSettings):
     )
     k8s_namespace: str = _env(
         "K8S_NAMESPACE", "default", "Namespace of the Kubernetes runtime; it must exist and should be for it alone."
+    )
+    namespace_per_user: bool = _env(
+        "MOORAGE_KUBERNETES_NAMESPACE_PER_USER",
+        False,
+        "A namespace for each user, made when it is needed; its name begins with `K8S_NAMESPACE`.",
+    )
+    pod_security: PodSecurity = _env(
+        "MOORAGE_KUBERNETES_POD_SECURITY",
+        "restricted",
+        "What pods in users' namespaces may do at most: `restricted`, `baseline` or `privileged`.",
+    )
+    user_quota: Annotated[Quantities, NoDecode, PlainValidator(quota)] = _env(
+        "MOORAGE_KUBERNETES_USER_QUOTA",
+        {"pods": "20", "services": "20", "persistentvolumeclaims": "20", "configmaps": "50", "secrets": "50"},
+        "What there may be in a user's namespace (its ResourceQuota).",
+    )
+    user_limits: Annotated[Quantities, NoDecode, PlainValidator(limits)] = _env(
+        "MOORAGE_KUBERNETES_USER_LIMITS",
+        {"cpu": "1", "memory": "1Gi"},
+        "Limits of containers in a user's namespace that state none (its LimitRange).",
+    )
+    user_role: str | None = _env(
+        "MOORAGE_KUBERNETES_USER_ROLE",
+        None,
+        "ClusterRole that Moorage binds itself to in users' namespaces, where it has not got its rules in all of them.",
     )
     kubernetes_service: ServiceType = _env(
         "MOORAGE_KUBERNETES_SERVICE",

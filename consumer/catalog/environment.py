@@ -15,6 +15,7 @@ from schemas.events import Resource, User
 Protocol = Literal["tcp", "udp"]
 PullPolicy = Literal["always", "if-not-present", "never"]
 ServiceType = Literal["cluster", "node-port", "load-balancer"]
+PodSecurity = Literal["restricted", "baseline", "privileged"]
 VolumeAccess = Literal["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"]
 
 RESERVED_VARIABLES = frozenset(

@@ -9,12 +9,25 @@ from typing import Any
 import pytest
 import yaml
 
-from consumer.provisioners.kubernetes.permissions import HTTP_ROUTES, INGRESS_CLASSES, INGRESSES, NEEDED, WELCOME, Rule
+from consumer.catalog.needs import Needs
+from consumer.catalog.routes import Gateway, Ingress
+from consumer.provisioners.kubernetes.permissions import (
+    HTTP_ROUTES,
+    INGRESS_CLASSES,
+    INGRESSES,
+    NEEDED,
+    WELCOME,
+    Rule,
+    everywhere_for,
+    in_users_for,
+    to_be_let_in,
+)
 from consumer.settings import TERMINATION_GRACE, Settings
 from tools.manifests import CHART, LEAST_KUBERNETES, MANIFESTS, manifests, rendered
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+PER_USER = ("--set=environments.perUser=true", "--kube-version=1.30.0")
 SETTINGS = {str(field.validation_alias) for field in Settings.model_fields.values()}
 
 
@@ -43,9 +56,9 @@ def scalars(made: Any) -> Iterator[Any]:
             yield made
 
 
-def allowed_by(rules: list[dict[str, list[str]]]) -> set[tuple[str, str, str]]:
+def allowed_by(rules: list[dict[str, list[str]]]) -> set[tuple[str, ...]]:
     return {
-        (group, kind, verb)
+        (group, kind, verb, *rule.get("resourceNames", ()))
         for rule in rules
         for group in rule["apiGroups"]
         for kind in rule["resources"]
@@ -53,8 +66,9 @@ def allowed_by(rules: list[dict[str, list[str]]]) -> set[tuple[str, str, str]]:
     }
 
 
-def asked_for(*rules: Rule) -> set[tuple[str, str, str]]:
-    return {(rule.group, rule.resource, verb) for rule in rules for verb in rule.verbs}
+def asked_for(*rules: Rule) -> set[tuple[str, ...]]:
+    named = {rule: (rule.name,) if rule.name else () for rule in rules}
+    return {(rule.group, rule.resource, verb, *named[rule]) for rule in rules for verb in rule.verbs}
 
 
 def undescribed(values: Any, schema: Any, at: str = "") -> Iterator[str]:
@@ -88,6 +102,35 @@ def test_members_may_make_what_leads_to_pages_where_templates_want_it(helm: str,
     assert not {"ClusterRole", "ClusterRoleBinding"} & {kind for kind, _ in objects(helm)}
 
 
+@pytest.mark.parametrize(
+    ("values", "needs"),
+    [
+        ((), Needs()),
+        (("--set=environments.ingress=true",), Needs(routes=(("web", Ingress(host="{name}.x")),))),
+        (("--set=environments.gateway=true",), Needs(routes=(("web", Gateway(host="{name}.x", name="x")),))),
+    ],
+)
+def test_with_a_namespace_for_each_user_too(helm: str, values: tuple[str, ...], needs: Needs) -> None:
+    made = objects(helm, *PER_USER, *values)
+    everywhere, users = "moorage-moorage-everywhere", "moorage-moorage-environments"
+    assert allowed_by(made["ClusterRole", everywhere]["rules"]) == asked_for(
+        *everywhere_for(needs), *to_be_let_in(users)
+    )
+    assert allowed_by(made["ClusterRole", users]["rules"]) == asked_for(*in_users_for(needs))
+    settings = made["ConfigMap", "moorage-settings"]["data"]
+    assert settings.keys() <= SETTINGS
+    assert settings["MOORAGE_KUBERNETES_NAMESPACE_PER_USER"] == "true"
+    assert settings["MOORAGE_KUBERNETES_USER_ROLE"] == users
+    assert settings["MOORAGE_KUBERNETES_POD_SECURITY"] == "restricted"
+
+
+def test_a_cluster_that_cannot_keep_moorage_to_its_namespaces_and_a_name_too_long_to_begin_with_are_refused(
+    helm: str,
+) -> None:
+    assert "needs Kubernetes 1.30" in refusal(helm, *PER_USER[:1])
+    assert "may have 39 characters" in refusal(helm, *PER_USER, f"--set=environments.namespace={'x' * 40}")
+
+
 def test_the_manifests_are_what_the_chart_comes_to(helm: str) -> None:
     assert MANIFESTS.read_text() == manifests(helm)
 
@@ -109,6 +152,8 @@ def test_every_value_is_explained() -> None:
         ("replica=3", "replica"),
         ("environments.podSecurity=privileged", "podSecurity"),
         ("settings.KAFKA_SASL_PASSWORD=secret", "settings"),
+        ("settings.MOORAGE_KUBERNETES_USER_ROLE=admin", "settings"),
+        ("environments.perUser=yes", "perUser"),
         ("settings.moorage_group=ours", "moorage_group"),
         ("httpPort=80", "httpPort"),
         ("environments.namespace=Environments", "namespace"),
@@ -235,6 +280,7 @@ def test_names_that_yaml_takes_for_something_else_stay_text(helm: str, name: str
         "settings.MOORAGE_TOPICS",
     )
     options = (
+        *PER_USER,
         "--set=keda.enabled=true",
         "--set=serviceMonitor.enabled=true",
         "--set=templates=version: 1",
@@ -251,6 +297,6 @@ def test_names_that_yaml_takes_for_something_else_stay_text(helm: str, name: str
 
 def test_two_releases_in_one_cluster_share_no_name(helm: str) -> None:
     def names(release: str) -> set[tuple[str, str]]:
-        return set(objects(helm, f"--set=environments.namespace={release}-environments", release=release))
+        return set(objects(helm, *PER_USER, f"--set=environments.namespace={release}-environments", release=release))
 
     assert not names("labs") & names("exams")

@@ -1,13 +1,23 @@
 """The chart and the manifests on a real API server: it takes all of them, members come up, only users' things stay."""
 
+import base64
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import yaml
 
+from consumer.catalog.needs import Needs
+from consumer.handling.ports import Level
+from consumer.provisioners.kubernetes import KubernetesProvisioner, UserNamespaces
+from tests.provisioners.harness import ALICE, ignore
+from tests.provisioners.kubernetes.users import UsersHarness
 from tests.services import Kubernetes
+from tests.services.kubernetes_pki import write_kubeconfig
 from tools.manifests import CHART, DEPLOY
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(180)]
@@ -47,6 +57,25 @@ class Release:
     def ready_members(self) -> int:
         shown = self.cluster.get("deployment", self.name, f"--namespace={self.name}")
         return int(shown["status"].get("readyReplicas", 0))
+
+    def kubeconfig(self, to: Path) -> Path:
+        """That of a member."""
+        cluster = self.cluster.get("configmap", "kube-root-ca.crt", f"--namespace={self.name}")
+        server = yaml.safe_load(self.cluster.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+        authority = base64.b64encode(cluster["data"]["ca.crt"].encode()).decode()
+        token = self.cluster.kubectl("create", "token", self.name, f"--namespace={self.name}").strip()
+        return write_kubeconfig(to, {"server": server, "certificate-authority-data": authority}, {"token": token})
+
+    def refusal(self, *command: str) -> str:
+        """What the cluster says when a member tries this, soon after the release was installed at the latest."""
+        account = f"--as=system:serviceaccount:{self.name}:{self.name}"
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                self.cluster.kubectl(*command, account, "--dry-run=server")
+            except subprocess.CalledProcessError as error:
+                return str(error.stderr)
+        raise TimeoutError(f"it is let do {command}")
 
     def leftovers(self) -> list[str]:
         selector = f"--selector={_OURS.format(self.name)}"
@@ -113,6 +142,36 @@ def test_its_account_may_do_nothing_outside_of_where_environments_run(release: R
     assert not may("create", "pods/exec", release.environments)
     assert not may("create", "serviceaccounts/token", release.environments)
     assert not may("create", "rolebindings", release.environments)
+
+
+async def test_with_a_namespace_for_each_user_it_works_by_the_charts_rules_and_in_no_other(
+    release: Release, tmp_path: Path
+) -> None:
+    release.put("install", "--set=environments.perUser=true")
+    role = f"{release.name}-{release.name}-environments"
+    harness = UsersHarness(str(release.kubeconfig(tmp_path / "kubeconfig")))
+    harness.prefix = release.environments
+    users = harness.namespace_of(ALICE.id)
+    provisioner = KubernetesProvisioner(harness.options(harness.instance, users=UserNamespaces(role=role)))
+    spec = harness.spec()
+    try:
+        assert [each for each in await provisioner.diagnose(Needs()) if each.level is Level.ERROR] == []
+        made = await provisioner.ensure(spec, ignore)
+        assert await provisioner.list() == [made]
+        assert await provisioner.remove(spec.key) is True
+        await provisioner.close()
+
+        me, only = f"--serviceaccount={release.name}:{release.name}", "names begin with"
+        bind = ("create", "rolebinding", "x", f"--clusterrole={role}")
+        assert only in release.refusal("create", "namespace", f"{release.environments}x")
+        assert only in release.refusal("label", "namespace", "kube-system", "x=y")
+        assert only in release.refusal(*bind, me, "--namespace=kube-system")
+        assert "nobody in but itself" in release.refusal(*bind, "--serviceaccount=x:y", f"--namespace={users}")
+        greedy = ("--clusterrole=admin", me, f"--namespace={users}")
+        assert "attempting to grant" in release.refusal(*bind[:3], *greedy)
+    finally:
+        release.run("uninstall")
+        release.cluster.kubectl("delete", "namespace", users, "--ignore-not-found", "--wait=false")
 
 
 def test_the_manifests_come_up_without_helm(kubernetes: Kubernetes) -> None:

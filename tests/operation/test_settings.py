@@ -43,6 +43,21 @@ def test_lists_and_pairs_are_written_with_commas(monkeypatch: pytest.MonkeyPatch
     assert settings.runtime_concurrency == {"docker": 5, "process": 2}
 
 
+def test_what_a_users_namespace_is_bounded_by_is_written_with_commas_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOORAGE_KUBERNETES_USER_QUOTA", "pods=5, requests.nvidia.com/gpu=1,services.loadbalancers=0")
+    monkeypatch.setenv("MOORAGE_KUBERNETES_USER_LIMITS", "")
+    settings = Settings()
+    quota = {"pods": "5", "requests.nvidia.com/gpu": "1", "services.loadbalancers": "0"}
+    assert (settings.user_quota, settings.user_limits) == (quota, {})
+
+
+def test_a_namespace_whose_name_leaves_no_room_for_users_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOORAGE_KUBERNETES_NAMESPACE_PER_USER", "true")
+    monkeypatch.setenv("K8S_NAMESPACE", "x" * 40)
+    with pytest.raises(ConfigurationError, match=r"K8S_NAMESPACE cannot be used: .* 39 characters"):
+        provisioners_of(Settings(), frozenset({"kubernetes"}))
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
@@ -50,6 +65,11 @@ def test_lists_and_pairs_are_written_with_commas(monkeypatch: pytest.MonkeyPatch
         ("MOORAGE_RUNTIME_CONCURRENCY", "docker", "name=count"),
         ("MOORAGE_RUNTIME_CONCURRENCY", "docker=0", "at least 1"),
         ("MOORAGE_RUNTIME_CONCURRENCY", "gpu-1=5", "unknown runtime gpu-1"),
+        ("MOORAGE_KUBERNETES_USER_QUOTA", "pods", '"pods" is not of the form name=quantity'),
+        ("MOORAGE_KUBERNETES_USER_QUOTA", "pod=20", '"pod" cannot be bounded; use configmaps, '),
+        ("MOORAGE_KUBERNETES_USER_QUOTA", "pods=many", '"many" is no quantity for pods'),
+        ("MOORAGE_KUBERNETES_USER_LIMITS", "pods=20", '"pods" cannot be bounded; use cpu, ephemeral-storage, memory'),
+        ("MOORAGE_KUBERNETES_POD_SECURITY", "strict", "'restricted', 'baseline' or 'privileged'"),
         ("MOORAGE_TOPICS", " , ", "MOORAGE_TOPICS names no topic"),
         ("MOORAGE_CONCURRENCY", "0", "greater than or equal to 1"),
         ("CONTAINER_RUNTIME", "dokcer", "process"),

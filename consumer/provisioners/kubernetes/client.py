@@ -11,12 +11,13 @@ import aiohttp
 
 from consumer.handling.errors import Unavailable
 from consumer.provisioners.kubernetes.connection import Connection
-from consumer.provisioners.kubernetes.errors import Answer, Expired, Missing, Unauthorized, meaning_of
+from consumer.provisioners.kubernetes.errors import Answer, Expired, Missing, NoNamespace, Unauthorized, meaning_of
 from consumer.provisioners.kubernetes.kinds import EVENT, POD, Kind, Object, is_dying, namespace_of, uid_of
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pacing import Pace
 
 _PAGE = 500
+_APPLY = "application/apply-patch+yaml"
 _WATCH_SECONDS = 240
 _LATE = 15.0
 """Seconds that the end of a watch may be late before nobody is believed to be there."""
@@ -55,7 +56,7 @@ class Client:
         """What there is now where `shown` is, or would be."""
         try:
             return await self.ask("GET", kind.path_of(shown))
-        except Missing:
+        except (Missing, NoNamespace):
             return None
 
     async def list(self, kind: Kind, selector: str, namespace: str | None) -> tuple[list[Object], str]:
@@ -78,11 +79,19 @@ class Client:
 
     async def create(self, kind: Kind, body: Object) -> Object:
         """Raises `Conflicting` when the name is taken."""
-        return await self.ask("POST", kind.path(namespace_of(body)), body=body)
+        return await self.ask("POST", kind.path(body["metadata"].get("namespace")), body=body)
 
     async def patch(self, kind: Kind, shown: Object, body: Object) -> Object:
         """Raises `Missing`."""
         return await self.ask("PATCH", kind.path_of(shown), body=body)
+
+    async def apply(self, kind: Kind, body: Object) -> Object:
+        """Make an object, or have it be as `body` says in all that `body` or the last of these said.
+
+        Nothing is written where nothing differs. Raises `Conflicting` when somebody else does so at this moment.
+        """
+        query = {"fieldManager": "moorage", "force": "true"}
+        return await self.ask("PATCH", kind.path_of(body), query=query, body=body, content_type=_APPLY)
 
     async def delete(self, kind: Kind, shown: Object, *, foreground: bool = False) -> bool:
         """Have this very object deleted; with `foreground` it stays until what belongs to it is gone.
@@ -111,10 +120,16 @@ class Client:
         async with self._request("GET", "/version") as response:
             return str(json.loads(await response.read())["gitVersion"])
 
-    async def may(self, verb: str, group: str, resource: str, namespace: str | None) -> bool:
+    async def account(self) -> str:
+        """The name that the API server knows us by."""
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        shown = await self.ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
+        return str(shown["status"]["userInfo"]["username"])
+
+    async def may(self, verb: str, group: str, resource: str, namespace: str | None, name: str = "") -> bool:
         """Whether we are allowed to do this in the namespace; in all of them, with None."""
-        name, _, part = resource.partition("/")
-        about = {"namespace": namespace or "", "verb": verb, "group": group, "resource": name}
+        plural, _, part = resource.partition("/")
+        about = {"namespace": namespace or "", "verb": verb, "group": group, "resource": plural, "name": name}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -124,10 +139,16 @@ class Client:
         return bool((shown.get("status") or {}).get("allowed"))
 
     async def ask(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Object | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str | None = None,
     ) -> dict[str, Any]:
         """The object that is answered. Raises an `Answer` where the server says no."""
-        async with self._request(method, path, query=query, body=body) as response:
+        async with self._request(method, path, query=query, body=body, content_type=content_type) as response:
             shown: dict[str, Any] = json.loads(await response.read())
             if not shown["kind"] or not isinstance(shown.get("items") or [], list):
                 raise ValueError("no object of the API")
@@ -164,6 +185,7 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
+        content_type: str | None = None,
         silence: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A response that is a success. With `silence` it may go on for ever, if it is never quiet for that long."""
@@ -174,7 +196,7 @@ class Client:
             else aiohttp.ClientTimeout(connect=limit, sock_connect=limit, sock_read=silence)
         )
         try:
-            response = await self._answered(method, path, query, body, timeout)
+            response = await self._answered(method, path, query, body, content_type or _content_type(method), timeout)
             try:
                 yield response
             finally:
@@ -194,6 +216,7 @@ class Client:
         path: str,
         query: Mapping[str, str] | None,
         body: Object | None,
+        content_type: str,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         turned_away, logged_in_again = 0, False
@@ -204,7 +227,7 @@ class Client:
                 path,
                 method,
                 query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", "Content-Type": _content_type(method)},
+                header_params={"Accept": "application/json", "Content-Type": content_type},
                 body=body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,

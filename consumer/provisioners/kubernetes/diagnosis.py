@@ -1,17 +1,20 @@
 """What an operator should know of a cluster before users come: each finding with its remedy."""
 
-import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import suppress
 
 from consumer.catalog.needs import Needs
 from consumer.handling.errors import ProvisionerError
 from consumer.handling.ports import Finding, Level
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Answer, NoNamespace
+from consumer.provisioners.kubernetes.kinds import NAMESPACE, Object
+from consumer.provisioners.kubernetes.names import selector
 from consumer.provisioners.kubernetes.options import KubernetesOptions
-from consumer.provisioners.kubernetes.permissions import WELCOME, Rule, needed_for
+from consumer.provisioners.kubernetes.permissions import WELCOME
+from consumer.provisioners.kubernetes.rights import lacking, not_allowed, users_namespaces
 from consumer.provisioners.kubernetes.route_diagnosis import diagnose_routes
+from consumer.provisioners.kubernetes.user_namespaces import USER
 
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _NODE_PORTS = range(30_000, 32_768)
@@ -21,18 +24,18 @@ async def diagnose(client: Client, options: KubernetesOptions, needs: Needs) -> 
     """Everything that can be told; when the API does not answer, why, and nothing else."""
     try:
         version = await client.version()
-        lacking = await asyncio.gather(*(_lacking(client, rule, options.scope) for rule in needed_for(needs)))
-        missing = [rule for rule in lacking if rule.verbs]
+        missing = await not_allowed(client, options, needs)
     except Answer:
         return [_unreachable("What answers is not the Kubernetes API.", options)]
     except ProvisionerError as error:
         return [_unreachable(error.message, options)]
     return [
         Finding(Level.OK, "API", f"It answers at {client.server}: Kubernetes {version}."),
-        await _namespace(client, options),
-        *(_not_allowed(rule, options) for rule in missing),
+        await _namespace(client, options) if options.users is None else users_namespaces(options, options.users),
+        *missing,
         *([] if missing else [Finding(Level.OK, "permissions", "Moorage may do all that it has to.")]),
         *await _usage(client, options),
+        *await _left_behind(client, options),
         *_ports(needs),
         *await diagnose_routes(client, needs),
     ]
@@ -42,17 +45,6 @@ def _unreachable(why: str, options: KubernetesOptions) -> Finding:
     ours = "its kubeconfig and context in the template file, or else " if "@" in options.name else ""
     remedy = f"Check {ours}KUBECONFIG, MOORAGE_KUBERNETES_CONTEXT and the way to the API server (kubectl cluster-info)."
     return Finding(Level.ERROR, "API", why, remedy)
-
-
-async def _lacking(client: Client, rule: Rule, namespace: str | None) -> Rule:
-    """The part of a rule that does not hold for us in the namespace."""
-    allowed = await asyncio.gather(*(client.may(verb, rule.group, rule.resource, namespace) for verb in rule.verbs))
-    return replace(rule, verbs=tuple(verb for verb, may in zip(rule.verbs, allowed, strict=True) if not may))
-
-
-def _not_allowed(rule: Rule, options: KubernetesOptions) -> Finding:
-    what = f"Moorage may not {', '.join(rule.verbs)} {rule.resource} in the namespace {options.namespace}."
-    return Finding(Level.ERROR, "permissions", what, f"Add to its Role: {rule}")
 
 
 async def _namespace(client: Client, options: KubernetesOptions) -> Finding:
@@ -76,14 +68,29 @@ async def _namespace(client: Client, options: KubernetesOptions) -> Finding:
 async def _usage(client: Client, options: KubernetesOptions) -> list[Finding]:
     try:
         await client.ask("GET", "/apis/metrics.k8s.io/v1beta1")
-        lacking = await _lacking(client, WELCOME[-1], options.scope)
+        if options.users is not None and options.users.role is not None:
+            return []  # what its rules are has been looked at
+        missing = await lacking(client, WELCOME[-1], options.scope)
     except (ProvisionerError, Answer):
         what = "No metrics server answers: nobody can tell what environments use."
         return [Finding(Level.WARNING, "metrics", what, "Install metrics-server, if you want to know.")]
-    if lacking.verbs:
+    if missing.verbs:
         what = "Moorage may not read what environments use."
         return [Finding(Level.WARNING, "metrics", what, f"Add to its Role: {WELCOME[-1]}")]
     return []
+
+
+async def _left_behind(client: Client, options: KubernetesOptions) -> list[Finding]:
+    """Users' namespaces that nobody looks after since there is one for all, as far as we may know."""
+    found: list[Object] = []
+    with suppress(ProvisionerError, Answer):
+        if options.users is None and await client.may("list", "", "namespaces", None):
+            found, _ = await client.list(NAMESPACE, f"{selector(options.instance)},{USER}", None)
+    if not found:
+        return []
+    what = f"There are {len(found)} namespaces of users; what runs there is found by nobody, and ended by nobody."
+    remedy = "Set MOORAGE_KUBERNETES_NAMESPACE_PER_USER=true until all has ended; delete the namespaces then."
+    return [Finding(Level.WARNING, "namespaces", what, remedy)]
 
 
 def _ports(needs: Needs) -> Iterator[Finding]:

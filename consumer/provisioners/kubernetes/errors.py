@@ -44,8 +44,12 @@ class Unauthorized(Answer):
     """The server does not know who asks: the login has run out, or was never good."""
 
 
-class NoNamespace(Unavailable):
-    """There is no namespace to work in."""
+class NamespaceGone(Unavailable):
+    """There is no namespace to work in, or it is going."""
+
+
+class NoNamespace(NamespaceGone):
+    """There is none."""
 
     def __init__(self) -> None:
         super().__init__("The namespace that the Kubernetes runtime works in does not exist: create it.")
@@ -60,6 +64,10 @@ class NoSuchApi(Unavailable):
 
 class NotAllowed(Unavailable):
     """The rules of the cluster do not let us do this."""
+
+
+class NotYet(Transient):
+    """The namespace is so new that the cluster has not got everything ready in it."""
 
 
 def meaning_of(status: int, said: Mapping[str, Any], retry_after: float | None) -> ProvisionerError | Answer:
@@ -115,7 +123,7 @@ def refused(message: str) -> Permanent:
 def _of_refusal(message: str) -> ProvisionerError:
     """403 is said by whoever may say no: quotas, admission, and the rules on who may do what."""
     if _NOT_YET.search(message):
-        return Transient("runtime_busy", "The cluster cannot tell yet whether it takes this environment.")
+        return NotYet("runtime_busy", "The cluster cannot tell yet whether it takes this environment.")
     if _QUOTA_WANTS.search(message):
         return refused(message)
     if _QUOTA.search(message):
@@ -127,9 +135,9 @@ def _of_refusal(message: str) -> ProvisionerError:
             "invalid_spec", f"The cluster's Pod Security does not allow what the template gives: {_short(said)}"
         )
     if _NO_ACCOUNT.search(message):
-        return Transient("runtime_error", "The namespace has no service account yet.")
+        return NotYet("runtime_error", "The namespace has no service account yet.")
     if _TERMINATING.search(message):
-        return Unavailable("The namespace that the Kubernetes runtime works in is being deleted.")
+        return NamespaceGone("The namespace that the Kubernetes runtime works in is being deleted.")
     if _WEBHOOK.search(message):
         return refused(message)
     return NotAllowed(f"The cluster does not let Moorage do this: {_short(message)}")

@@ -28,7 +28,7 @@ class Kind:
         return f"{root}/{self.version}{within}/{self.plural}" + (f"/{name}" if name else "")
 
     def path_of(self, shown: Object) -> str:
-        return self.path(namespace_of(shown), name_of(shown))
+        return self.path(shown["metadata"].get("namespace"), name_of(shown))
 
 
 ANCHOR = Kind("ConfigMap", "configmaps")
@@ -42,6 +42,11 @@ CLAIM = Kind("PersistentVolumeClaim", "persistentvolumeclaims")
 INGRESS = Kind("Ingress", "ingresses", "networking.k8s.io")
 HTTP_ROUTE = Kind("HTTPRoute", "httproutes", "gateway.networking.k8s.io")
 EVENT = Kind("Event", "events")
+
+NAMESPACE = Kind("Namespace", "namespaces")
+ROLE_BINDING = Kind("RoleBinding", "rolebindings", "rbac.authorization.k8s.io")
+RESOURCE_QUOTA = Kind("ResourceQuota", "resourcequotas")
+LIMIT_RANGE = Kind("LimitRange", "limitranges")
 
 
 def uid_of(shown: Object) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from consumer.handling.errors import Permanent, Transient, Unavailable
 from consumer.provisioners.kubernetes.client import Client
-from consumer.provisioners.kubernetes.errors import Conflicting, Missing
+from consumer.provisioners.kubernetes.errors import Conflicting, Missing, NotYet
 from consumer.provisioners.kubernetes.kinds import (
     ANCHOR,
     POD,
@@ -36,8 +36,20 @@ class Objects:
     async def create(self, kind: Kind, body: dict[str, Any]) -> Object:
         """Raises `Conflicting` when the name is taken: perhaps by what we made ourselves, and the reply was lost."""
         body = {"apiVersion": kind.api_version, "kind": kind.name} | body
+        deadline = asyncio.get_running_loop().time() + self._gone_timeout
+        while True:
+            try:
+                return await self._once(kind, body)
+            except NotYet:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    async def _once(self, kind: Kind, body: dict[str, Any]) -> Object:
         try:
             return await self._client.create(kind, body)
+        except NotYet:
+            raise
         except (Unavailable, Transient) as error:
             # It may have been done all the same: only looking tells.
             with suppress(Unavailable, Transient):

@@ -1,13 +1,30 @@
 """What an operator decides about the Kubernetes runtime."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from consumer.catalog.environment import ServiceType, VolumeAccess
+from consumer.catalog.environment import PodSecurity, ServiceType, VolumeAccess
+from consumer.catalog.namespace_bounds import Quantities
+
+_LONGEST_PREFIX = 39
+"""What leaves room in a name of 63 characters for a user."""
 
 _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class UserNamespaces:
+    """What each user's namespace has: a level of Pod Security, a quota, and the limits of containers that state none.
+
+    `role` is the ClusterRole that Moorage binds itself to there, if it does not have its rules everywhere.
+    """
+
+    pod_security: PodSecurity = "restricted"
+    quota: Quantities = field(default_factory=dict)
+    limits: Quantities = field(default_factory=dict)
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +34,9 @@ class KubernetesOptions:
     `name` is what it is called as a runtime, where there are several clusters.
 
     `kubeconfig` may be several files with colons between them, as kubectl takes it; without `context` its current one
-    counts. `service` is how ports are reached where a template does not say. `public_host` is the host that users are
-    told for node ports, instead of the address of the pod's node. `storage_class` is the cluster's own default if None,
+    counts. With `users` each user has a namespace, whose name begins with `namespace`.
+    `service` is how ports are reached where a template does not say. `public_host` is the host that users are told for
+    node ports, instead of the address of the pod's node. `storage_class` is the cluster's own default if None,
     `volume_size` holds for volumes of which a template does not say how large they are.
     `registry_credentials` is a file with logins, as `docker login` writes it.
 
@@ -35,6 +53,7 @@ class KubernetesOptions:
     namespace: str = "default"
     kubeconfig: str | None = None
     context: str | None = None
+    users: UserNamespaces | None = None
     service: ServiceType = "cluster"
     public_host: str | None = None
     storage_class: str | None = None
@@ -55,12 +74,14 @@ class KubernetesOptions:
     @property
     def scope(self) -> str | None:
         """Where environments are looked for: a namespace, or None for all of them."""
-        return self.namespace
+        return self.namespace if self.users is None else None
 
     def __post_init__(self) -> None:
         if not self.instance:
             raise ValueError("instance may not be empty: it tells our pods from those of other installations")
         if not _NAMESPACE.fullmatch(self.namespace):
             raise ValueError(f"namespace {self.namespace!r} is none: lower-case letters, digits and '-', at most 63")
+        if self.users is not None and len(self.namespace) > _LONGEST_PREFIX:
+            raise ValueError(f"names of users' namespaces begin with it: it may have {_LONGEST_PREFIX} characters")
         if self.service not in get_args(ServiceType):
             raise ValueError(f"service {self.service!r} is none of {', '.join(get_args(ServiceType))}")

@@ -1,6 +1,6 @@
-"""What Moorage must be allowed to do in its namespace: all of it, and no more. No I/O here."""
+"""What Moorage must be allowed to do, in its namespace or those of users: all of it, and no more. No I/O here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consumer.catalog.needs import Needs
 from consumer.catalog.routes import Gateway, Ingress
@@ -8,15 +8,17 @@ from consumer.catalog.routes import Gateway, Ingress
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """As RBAC has them."""
+    """As RBAC has them. With `name` it is about the one object that is called so."""
 
     resource: str
     verbs: tuple[str, ...]
     group: str = ""
+    name: str = ""
 
     def __str__(self) -> str:
         """As it stands in a Role."""
-        return f'{{apiGroups: ["{self.group}"], resources: [{self.resource}], verbs: [{", ".join(self.verbs)}]}}'
+        name = f", resourceNames: [{self.name}]" if self.name else ""
+        return f'{{apiGroups: ["{self.group}"], resources: [{self.resource}]{name}, verbs: [{", ".join(self.verbs)}]}}'
 
 
 _PARTS = ("get", "list", "create", "delete")
@@ -47,7 +49,60 @@ WELCOME = (
 """What `moorage doctor`, failures and `env top` tell more with."""
 
 
+def _for_routes(needs: Needs) -> tuple[Rule, ...]:
+    used = {type(route) for _, route in needs.routes}
+    return (*([INGRESSES] if Ingress in used else []), *([HTTP_ROUTES] if Gateway in used else []))
+
+
 def needed_for(needs: Needs) -> tuple[Rule, ...]:
     """What templates want as well as what all of them need."""
-    used = {type(route) for _, route in needs.routes}
-    return (*NEEDED, *([INGRESSES] if Ingress in used else []), *([HTTP_ROUTES] if Gateway in used else []))
+    return (*NEEDED, *_for_routes(needs))
+
+
+_RBAC = "rbac.authorization.k8s.io"
+_NETWORK = "networking.k8s.io"
+
+EVERYWHERE = (
+    Rule("namespaces", ("get", "create", "patch")),
+    Rule("configmaps", ("list", "watch")),
+    Rule("pods", ("list", "watch")),
+    Rule("services", ("list",)),
+    Rule("persistentvolumeclaims", ("list",)),
+    Rule("networkpolicies", ("list",), _NETWORK),
+)
+"""With a namespace for each user, in all of them: nobody knows beforehand which there will be."""
+
+
+def to_be_let_in(role: str) -> tuple[Rule, ...]:
+    """Also everywhere, to bind the ClusterRole of this name: it says what is needed in users' namespaces."""
+    return (
+        Rule("rolebindings", ("get", "create"), _RBAC),
+        Rule("clusterroles", ("get", "bind"), _RBAC, role),
+    )
+
+
+IN_USERS = (
+    Rule("configmaps", ("get", "create", "patch", "delete")),
+    Rule("configmaps/finalizers", ("update",)),
+    Rule("pods", ("get", "create", "delete")),
+    Rule("pods/log", ("get",)),
+    Rule("services", ("get", "create", "delete")),
+    Rule("secrets", _PARTS),
+    Rule("persistentvolumeclaims", ("get", "create", "delete")),
+    Rule("networkpolicies", ("get", "create", "patch", "delete"), _NETWORK),
+    Rule("resourcequotas", ("create", "patch")),
+    Rule("limitranges", ("create", "patch")),
+    Rule("events", ("list",)),
+    Rule("pods", ("get",), "metrics.k8s.io"),
+)
+"""In the namespace of each user."""
+
+
+def everywhere_for(needs: Needs) -> tuple[Rule, ...]:
+    """The same in all namespaces, where each user has one."""
+    return (*EVERYWHERE, *(replace(rule, verbs=("list",)) for rule in _for_routes(needs)))
+
+
+def in_users_for(needs: Needs) -> tuple[Rule, ...]:
+    """And in those of users."""
+    return (*IN_USERS, *(replace(rule, verbs=("get", "create", "delete")) for rule in _for_routes(needs)))

@@ -37,6 +37,7 @@ from consumer.provisioners.kubernetes.logins import login_secret_of, secret_name
 from consumer.provisioners.kubernetes.manifests import anchor_of, network_policy_of, owned_by, secret_of, service_of
 from consumer.provisioners.kubernetes.metrics import POD_METRICS, usage_of
 from consumer.provisioners.kubernetes.names import facts_of, selector
+from consumer.provisioners.kubernetes.namespaces import Namespaces
 from consumer.provisioners.kubernetes.objects import Objects
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import pod_of
@@ -65,6 +66,7 @@ class KubernetesProvisioner:
         self._objects = Objects(self._client, {POD: self._pods, ANCHOR: self._anchors}, options.gone_timeout)
         self._starts = Starts(self._client, self._pods, options)
         self._routes = Routes(self._client, self._objects, options)
+        self._namespaces = Namespaces(self._client, self._objects, options)
         self._volumes = Volumes(self._client, self._objects, options)
         self._requests = InFlight()
         path = options.registry_credentials
@@ -76,6 +78,10 @@ class KubernetesProvisioner:
 
     @decided
     async def ensure(self, spec: EnvironmentSpec, report: Report) -> Environment:
+        with self._namespaces.in_use():
+            return await self._ensured(spec, report)
+
+    async def _ensured(self, spec: EnvironmentSpec, report: Report) -> Environment:
         anchor, new = await self._requests.run(spec.key, self._anchor(spec))
         spec = replace(spec, name=name_of(anchor))  # events name people in one way or another, or not at all
         try:
@@ -99,21 +105,30 @@ class KubernetesProvisioner:
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         await self._requests.settled(key)
         ours = selector(self._options.instance, key)
-        scope = self._options.scope
-        kinds = (POD, SERVICE, SECRET, NETWORK_POLICY, ANCHOR)
-        lists = await asyncio.gather(*(self._client.list(kind, ours, scope) for kind in kinds))
-        found = dict(zip(kinds, lists, strict=True))
-        routes = await self._routes.of(found[ANCHOR][0], ours)
+        found = await self._found(ours)
+        routes = await self._routes.of(found[ANCHOR], ours)
 
         def deletions(*kinds: Kind) -> builtins.list[Coroutine[None, None, None]]:
-            return [self._objects.delete(kind, each) for kind in kinds for each in found[kind][0]]
+            return [self._objects.delete(kind, each) for kind in kinds for each in found[kind]]
 
         # The cluster would do it by itself, but in its own time: it collects so many objects a second, and no more.
         # What keeps a pod in its place stays until it is gone; so does the anchor, which tells others of it.
         await asyncio.gather(*deletions(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in routes))
         await asyncio.gather(*deletions(NETWORK_POLICY, ANCHOR))
         volume = not keep and await self._volumes.remove(key)
-        return volume or bool(routes) or any(objects for objects, _ in found.values())
+        return volume or bool(routes) or any(found.values())
+
+    async def _found(self, ours: str) -> dict[Kind, builtins.list[Object]]:
+        """All there is of an environment but its route. Nobody lists the secrets of all namespaces."""
+        scope = self._options.scope
+        kinds = (POD, SERVICE, NETWORK_POLICY, ANCHOR, *((SECRET,) if scope is not None else ()))
+        lists = await asyncio.gather(*(self._client.list(kind, ours, scope) for kind in kinds))
+        found = {kind: objects for kind, (objects, _) in zip(kinds, lists, strict=True)}
+        if scope is None:
+            places = {namespace_of(anchor) for anchor in found[ANCHOR]}
+            lists = await asyncio.gather(*(self._client.list(SECRET, ours, place) for place in places))
+            found[SECRET] = [each for objects, _ in lists for each in objects]
+        return found
 
     @decided
     async def list(self) -> list[Environment]:
@@ -160,8 +175,8 @@ class KubernetesProvisioner:
         """The anchor of this very spec, and whether it is new. Dying ones are waited out."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.gone_timeout
-        wanted = anchor_of(spec, self._options.namespace, self._options)
         while loop.time() < deadline:
+            wanted = anchor_of(spec, await self._namespaces.ensure(spec.user), self._options)
             made, refusal = await self._made(wanted)  # mostly there is none: trying costs less than looking first
             found = await self._anchors_of(spec.key)
             # Somebody else may have made one under another name: not every event tells people's names.

@@ -179,6 +179,9 @@ class KubernetesHarness(Harness):
         return True
 
     async def leftovers(self) -> list[str]:
+        return await self.leftovers_in(self.namespace)
+
+    async def leftovers_in(self, namespace: str) -> list[str]:
         network = NetworkingV1Api(self.api)
         kinds = (
             self.core.list_namespaced_config_map,
@@ -189,7 +192,7 @@ class KubernetesHarness(Harness):
             network.list_namespaced_network_policy,
             network.list_namespaced_ingress,
         )
-        found = [each for kind in kinds for each in (await kind(self.namespace)).items]
+        found = [each for kind in kinds for each in (await kind(namespace)).items]
         names = [f"{type(each).__name__} {each.metadata.name}" for each in found]
         names += [f"HTTPRoute {each['metadata']['name']}" for each in await self.http_routes()]
         return [name for name in names if name != "V1ConfigMap kube-root-ca.crt"]
@@ -240,11 +243,15 @@ class KubernetesHarness(Harness):
     async def clean_up(self) -> list[str]:
         try:
             left = await super().clean_up()
-            for name in self._volumes:
-                await self.core.delete_persistent_volume(name)
+            await self.give_back()
             return left
         finally:
             await self.api.close()
+
+    async def give_back(self) -> None:
+        """Remove what the test made for itself."""
+        for name in self._volumes:
+            await self.core.delete_persistent_volume(name)
 
 
 def volume_of(harness: Harness, reservation: str | None = None, **changes: Any) -> Volume:

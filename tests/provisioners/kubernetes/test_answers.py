@@ -14,7 +14,7 @@ from consumer.handling.ports import Level
 from consumer.provisioners.kubernetes import KubernetesOptions, KubernetesProvisioner
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.diagnosis import diagnose
-from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Expired, Missing, meaning_of
+from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Expired, Missing, NotYet, meaning_of
 from consumer.provisioners.kubernetes.kinds import ANCHOR, POD, SERVICE
 from consumer.provisioners.kubernetes.objects import Objects
 from consumer.provisioners.kubernetes.volumes import Volumes
@@ -27,8 +27,8 @@ OPTIONS = KubernetesOptions("x", kubeconfig=__file__, request_timeout=0.05)
 @pytest.mark.parametrize(
     ("status", "message", "expected", "code"),
     [
-        (403, 'pods "x" is forbidden: status unknown for quota: q, resources: pods', Transient, "runtime_busy"),
-        (403, 'pods "x" is forbidden: not yet ready to handle request', Transient, "runtime_busy"),
+        (403, 'pods "x" is forbidden: status unknown for quota: q, resources: pods', NotYet, "runtime_busy"),
+        (403, 'pods "x" is forbidden: not yet ready to handle request', NotYet, "runtime_busy"),
         (403, 'pods "x" is forbidden: failed quota: q: must specify limits.cpu', Permanent, "invalid_spec"),
         (403, 'pods "x" is forbidden: exceeded quota: q, requested: pods=1', Transient, "runtime_full"),
         (403, 'pods "x" is forbidden: no such class', Permanent, "invalid_spec"),
@@ -125,14 +125,14 @@ async def test_who_may_not_ask_what_environments_use_is_told_so(monkeypatch: pyt
     async def version(_: Any) -> str:
         return "v1"
 
-    async def may(_: Any, verb: str, group: str, resource: str, namespace: str | None) -> bool:
+    async def may(_: Any, verb: str, group: str, *about: Any) -> bool:
         if group == "metrics.k8s.io":
             raise Unavailable("The Kubernetes API does not answer in time.")
         return True
 
     monkeypatch.setattr(Client, "version", version)
     monkeypatch.setattr(Client, "may", may)
-    answering(monkeypatch, {"metadata": {}}, {})
+    answering(monkeypatch, {"metadata": {}}, {}, {"items": [], "metadata": {"resourceVersion": "1"}})
 
     findings = await diagnose(Client(OPTIONS), OPTIONS, Needs())
 

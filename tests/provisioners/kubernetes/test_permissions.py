@@ -40,7 +40,11 @@ SECRETS = next(rule for rule in NEEDED if rule.resource == "secrets")
 
 
 def written(rules: Sequence[Rule]) -> list[dict[str, Any]]:
-    return [{"apiGroups": [r.group], "resources": [r.resource], "verbs": [*r.verbs]} for r in rules]
+    return [
+        {"apiGroups": [rule.group], "resources": [rule.resource], "verbs": [*rule.verbs]}
+        | ({"resourceNames": [rule.name]} if rule.name else {})
+        for rule in rules
+    ]
 
 
 def errors(findings: Sequence[Finding]) -> list[Finding]:

@@ -12,3 +12,12 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- define "moorage.setting" -}}
 {{- $values := index . 0 -}}{{- get $values.settings (index . 1) | default (index . 2) -}}
 {{- end }}
+
+{{/* Names that no other release in the cluster has. */}}
+{{- define "moorage.everywhere" -}}
+{{ .Release.Namespace }}-{{ .Release.Name }}-everywhere
+{{- end }}
+
+{{- define "moorage.users" -}}
+{{ .Release.Namespace }}-{{ .Release.Name }}-environments
+{{- end }}
