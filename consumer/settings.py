@@ -233,7 +233,10 @@ class Settings(BaseSettings):
         "MOORAGE_KUBERNETES_CONTEXT", None, "Context of the kubeconfig; its current one otherwise."
     )
     k8s_namespace: str = _env(
-        "K8S_NAMESPACE", "default", "Namespace of the Kubernetes runtime; it must exist and should be for it alone."
+        "K8S_NAMESPACE",
+        "default",
+        "Namespace of the Kubernetes runtime, which must exist and should be for it alone; with a namespace for each "
+        "user what their names begin with.",
     )
     namespace_per_user: bool = _env(
         "MOORAGE_KUBERNETES_NAMESPACE_PER_USER",

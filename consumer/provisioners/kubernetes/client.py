@@ -32,8 +32,8 @@ _PATIENCE = 1.0
 class Client:
     """Asks for objects. Everything may raise `Transient`, `Permanent` or `Unavailable`.
 
-    Where an object is meant, it is the one of that namespace and name; lists and watches are of a namespace, or of all
-    of them with None.
+    Where an object is meant, it is the one of that namespace and name. Lists and watches are of a namespace, or with
+    None of all that are called as the options say, or so with a dash and more: others are other installations'.
 
     What the server turned away for having too much to do (429) is asked again when it says, a few times.
     """
@@ -71,7 +71,7 @@ class Client:
                     raise
                 found = []  # too slow: the server has forgotten the rest of what it began to tell
                 continue
-            found += page.get("items") or ()
+            found += (each for each in page.get("items") or () if namespace is not None or self._is_in_scope(each))
             about = page["metadata"]
             if not about.get("continue"):
                 return found, str(about["resourceVersion"])
@@ -172,7 +172,13 @@ class Client:
                 if event["type"] == "ERROR":
                     meaning = meaning_of(int(event["object"].get("code") or 500), event["object"], None)
                     raise meaning if isinstance(meaning, Expired) or not isinstance(meaning, Answer) else Expired()
-                yield event["type"], event["object"]
+                if namespace is not None or self._is_in_scope(event["object"]):
+                    yield event["type"], event["object"]
+
+    def _is_in_scope(self, shown: Object) -> bool:
+        """Whether it is where environments may be, or in no namespace at all."""
+        at, ours = shown["metadata"].get("namespace"), self._options.namespace
+        return at is None or at == ours or at.startswith(f"{ours}-")
 
     async def close(self) -> None:
         await self._connection.close()

@@ -8,7 +8,8 @@ from typing import Any
 from consumer.handling.errors import Permanent, Transient
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Conflicting, NamespaceGone, NotAllowed
-from consumer.provisioners.kubernetes.kinds import NAMESPACE, ROLE_BINDING, Kind, Object, is_dying, name_of
+from consumer.provisioners.kubernetes.kinds import ANCHOR, NAMESPACE, ROLE_BINDING, Kind, Object, is_dying, name_of
+from consumer.provisioners.kubernetes.names import selector
 from consumer.provisioners.kubernetes.objects import Objects
 from consumer.provisioners.kubernetes.options import KubernetesOptions, UserNamespaces
 from consumer.provisioners.kubernetes.user_namespaces import (
@@ -48,6 +49,13 @@ class Namespaces:
         await self._let_us_in(name, users)
         await asyncio.gather(*(self._apply(kind, body) for kind, body in bounds_of(name, users)))
         return name
+
+    async def ping(self) -> None:
+        """Ask for next to nothing that only we may ask for. A list of all namespaces' objects would be much."""
+        if self._options.users is None:
+            await self._client.list(ANCHOR, selector(self._options.instance, "none"), self._options.namespace)
+        else:
+            await self._client.get(NAMESPACE, {"metadata": {"name": self._options.namespace}})
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

@@ -148,7 +148,7 @@ class KubernetesProvisioner:
 
     async def ping(self) -> None:
         try:
-            await self._client.list(ANCHOR, selector(self._options.instance, "none"), self._options.scope)
+            await self._namespaces.ping()
         except (Transient, Permanent) as error:
             raise Unavailable(error.message) from error
         except Answer as error:

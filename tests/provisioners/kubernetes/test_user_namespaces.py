@@ -17,7 +17,7 @@ from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.user_namespaces import namespace_name
 from schemas.events import User
 from tests.provisioners.conformance import SurvivalConformance
-from tests.provisioners.harness import ignore
+from tests.provisioners.harness import ALICE, ignore
 from tests.provisioners.kubernetes.harness import KubernetesHarness, volume_of
 from tests.provisioners.kubernetes.proxy import ApiProxy
 from tests.provisioners.kubernetes.users import LIMITS, QUOTA, UsersHarness
@@ -44,12 +44,10 @@ class TestKubernetesWithUserNamespaces:
     test_usage = SurvivalConformance.test_what_runs_tells_what_it_uses
     test_at_once = SurvivalConformance.test_ensuring_at_once_makes_one
     test_instances = SurvivalConformance.test_two_instances_do_not_see_each_other
-    test_started_again = SurvivalConformance.test_one_that_stopped_is_started_again
     test_removed_at_once = SurvivalConformance.test_ensure_and_remove_at_once_end_with_one_or_none
-    test_killed = SurvivalConformance.test_a_killed_moorages_environment_is_found_adopted_and_removed
 
 
-@given(st.text("abc-xyz019", min_size=1, max_size=39).map(lambda text: f"k{text}"[:38] + "9"), st.text(), st.text())
+@given(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,37}[a-z0-9])?", fullmatch=True), st.text(), st.text())
 def test_any_user_has_a_namespace_whose_name_is_valid_and_nobody_elses(prefix: str, user_id: str, other: str) -> None:
     options = KubernetesOptions("i", prefix, users=UserNamespaces())
 
@@ -79,8 +77,10 @@ async def test_each_user_has_a_namespace_with_bounds_and_the_level_of_pod_securi
         assert policy == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     pods = (await harness.core.list_namespaced_pod(harness.namespace)).items
     assert [each.metadata.name for each in pods] == [alices.name]
-    assert bobs.access.host.startswith("10.") or ".svc" not in bobs.access.host
     assert {each.key for each in await provisioner.list()} == {alices.key, bobs.key}
+    whose = f"managed-by=moorage,moorage/instance={harness.instance},moorage/user-id={ALICE.id}"
+    (alices_own,) = (await harness.core.list_namespace(label_selector=whose)).items
+    assert alices_own.metadata.name == harness.namespace
 
 
 async def test_a_service_is_told_with_the_users_namespace(harness: UsersHarness) -> None:
@@ -231,17 +231,6 @@ async def test_a_users_volume_is_found_again_in_the_users_namespace(harness: Use
     await harness.core.delete_namespaced_persistent_volume_claim(volume.name, harness.namespace)
 
 
-async def test_a_reservations_volume_goes_with_it(harness: UsersHarness) -> None:
-    await harness.storage()
-    provisioner = harness.provisioner_with(storage_class=harness.instance)
-    spec = harness.spec(volume=volume_of(harness, "r-1"))
-    await provisioner.ensure(spec, ignore)
-
-    assert await provisioner.remove(spec.key) is True
-
-    assert await claims(harness) == []
-
-
 async def test_what_was_made_in_the_namespace_of_all_stays_there_and_is_found_and_removed(
     harness: UsersHarness, namespace: str
 ) -> None:
@@ -250,6 +239,8 @@ async def test_what_was_made_in_the_namespace_of_all_stays_there_and_is_found_an
     before = shared.provisioner()
     made = await before.ensure(shared.spec(), ignore)
     await before.close()
+    assert await harness.provisioner().list() == [], "another installation's"
+    harness.prefix = namespace
     provisioner = harness.provisioner()
 
     assert await provisioner.list() == [made]
