@@ -10,9 +10,9 @@ from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Answer, NoNamespace
 from consumer.provisioners.kubernetes.kinds import NAMESPACE, Object
 from consumer.provisioners.kubernetes.names import selector
-from consumer.provisioners.kubernetes.options import KubernetesOptions
+from consumer.provisioners.kubernetes.options import KubernetesOptions, UserNamespaces
 from consumer.provisioners.kubernetes.permissions import WELCOME
-from consumer.provisioners.kubernetes.rights import lacking, not_allowed, users_namespaces
+from consumer.provisioners.kubernetes.rights import lacking, not_allowed
 from consumer.provisioners.kubernetes.route_diagnosis import diagnose_routes
 from consumer.provisioners.kubernetes.user_namespaces import USER
 
@@ -31,7 +31,7 @@ async def diagnose(client: Client, options: KubernetesOptions, needs: Needs) -> 
         return [_unreachable(error.message, options)]
     return [
         Finding(Level.OK, "API", f"It answers at {client.server}: Kubernetes {version}."),
-        await _namespace(client, options) if options.users is None else users_namespaces(options, options.users),
+        await _namespace(client, options) if options.users is None else _users_namespaces(options, options.users),
         *missing,
         *([] if missing else [Finding(Level.OK, "permissions", "Moorage may do all that it has to.")]),
         *await _usage(client, options),
@@ -63,6 +63,14 @@ async def _namespace(client: Client, options: KubernetesOptions) -> Finding:
     said = f"enforces Pod Security {level}" if level else "enforces no Pod Security"
     what = f"It {said}: only Moorage itself keeps pods from more."
     return Finding(Level.WARNING if level != "baseline" else Level.OK, subject, what, remedy)
+
+
+def _users_namespaces(options: KubernetesOptions, users: UserNamespaces) -> Finding:
+    what = f"Each user has one, {options.namespace}-USER-…, with the Pod Security {users.pod_security}."
+    if users.pod_security != "privileged":
+        return Finding(Level.OK, "namespaces", what)
+    remedy = "Set MOORAGE_KUBERNETES_POD_SECURITY to baseline or restricted."
+    return Finding(Level.WARNING, "namespaces", f"{what} Only Moorage itself keeps pods from more.", remedy)
 
 
 async def _usage(client: Client, options: KubernetesOptions) -> list[Finding]:

@@ -10,7 +10,7 @@ from consumer.handling.errors import ProvisionerError
 from consumer.handling.ports import Finding, Level
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Answer, Missing
-from consumer.provisioners.kubernetes.options import KubernetesOptions, UserNamespaces
+from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.permissions import Rule, everywhere_for, in_users_for, needed_for, to_be_let_in
 
 _CLUSTER_ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
@@ -31,14 +31,6 @@ async def not_allowed(client: Client, options: KubernetesOptions, needs: Needs) 
     missing = await _all_lacking(client, rules, None)
     found = [_finding(rule, "in all namespaces", "its ClusterRole") for rule in missing]
     return found + ([] if users.role is None else await _of_role(client, users.role, in_users_for(needs)))
-
-
-def users_namespaces(options: KubernetesOptions, users: UserNamespaces) -> Finding:
-    what = f"Each user has one, {options.namespace}-USER-…, with the Pod Security {users.pod_security}."
-    if users.pod_security != "privileged":
-        return Finding(Level.OK, "namespaces", what)
-    remedy = "Set MOORAGE_KUBERNETES_POD_SECURITY to baseline or restricted."
-    return Finding(Level.WARNING, "namespaces", f"{what} Only Moorage itself keeps pods from more.", remedy)
 
 
 async def _of_role(client: Client, role: str, needed: Iterable[Rule]) -> list[Finding]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from consumer.catalog.security import Security
 from consumer.handling.errors import Permanent, Transient, Unavailable
-from consumer.handling.ports import Environment
+from consumer.handling.ports import Environment, Status
 from consumer.provisioners.kubernetes import UserNamespaces
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.user_namespaces import namespace_name
@@ -194,6 +194,24 @@ async def test_a_namespace_that_goes_during_a_start_is_one_users_trouble(
         await together.ensure(harness.spec(), ignore)
 
     await apart.ensure(harness.spec(), ignore)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("pods", 'error looking up service account x/default: serviceaccount "default" not found'),
+        ("configmaps", "status unknown for quota: moorage, resources: configmaps"),
+    ],
+)
+async def test_what_a_new_namespace_has_not_got_ready_yet_is_waited_for(
+    harness: UsersHarness, proxy: ApiProxy, part: str, said: str
+) -> None:
+    proxy.refuse(rf"POST \S+/{part}", 403, f'{part} "x" is forbidden: {said}', times=2)
+
+    made = await harness.provisioner_with(kubeconfig=str(proxy.kubeconfig)).ensure(harness.spec(), ignore)
+
+    assert made.status is Status.RUNNING
+    assert proxy.count(rf"POST \S+/{part}") >= 3
 
 
 async def test_what_a_kill_left_out_of_a_namespace_is_made_before_anything_runs_in_it(harness: UsersHarness) -> None:
