@@ -1,5 +1,6 @@
 """What settings come to: the connection and topics, the templates, and a provisioner for each runtime."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from consumer.catalog.engine_section import EngineSection
@@ -78,6 +79,19 @@ def _refuse_two_names(settings: Settings, catalog: Catalog) -> None:
                 f"{engine.runtime.upper()}_HOST and {name} are the same engine, and templates use both. "
                 "Say `engines` in each of these templates, or in none."
             )
+    if settings.namespace_per_user:
+        _refuse_names_within_names(places)
+
+
+def _refuse_names_within_names(places: Mapping[tuple[str | None, str | None, str], str]) -> None:
+    """With a namespace for each user, one whose name goes on from another's would seem to be a user's of the other."""
+    for *inner, namespace in places:
+        for *outer, prefix in places:
+            if inner == outer and namespace.startswith(f"{prefix}-"):
+                raise ConfigurationError(
+                    f"The namespaces {prefix} and {namespace} of one cluster cannot be told apart with "
+                    "MOORAGE_KUBERNETES_NAMESPACE_PER_USER: names of users' namespaces begin with them. Rename one."
+                )
 
 
 def _place(settings: Settings, cluster: EngineSection | None) -> tuple[str | None, str | None, str]:
@@ -169,7 +183,8 @@ def _kubernetes(settings: Settings, cluster: EngineSection | None) -> Provisione
                 storage_class=cluster.storage_class or settings.storage_class,
             )
     except ValueError as error:
-        raise ConfigurationError(f"K8S_NAMESPACE cannot be used: {error}") from error
+        where = f"The namespace of {cluster.full_name}" if cluster is not None else "K8S_NAMESPACE"
+        raise ConfigurationError(f"{where} cannot be used: {error}") from error
     try:
         return KubernetesProvisioner(options)
     except ValueError as error:

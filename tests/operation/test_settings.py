@@ -300,6 +300,18 @@ def test_one_cluster_cannot_have_two_names(
         catalog_of(clusters(monkeypatch, tmp_path, (CLUSTERS + OURS).replace(old, new)))
 
 
+def test_with_a_namespace_for_each_user_no_clusters_namespace_may_look_like_a_users_of_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MOORAGE_KUBERNETES_NAMESPACE_PER_USER", "true")
+    with pytest.raises(ConfigurationError, match="The namespaces labs and labs-2 of one cluster cannot be told apart"):
+        catalog_of(clusters(monkeypatch, tmp_path, CLUSTERS + OURS))
+    long = CLUSTERS.replace("labs-2", "x" * 40)
+    settings = clusters(monkeypatch, tmp_path, long)
+    with pytest.raises(ConfigurationError, match=r"The namespace of kubernetes@here cannot be used: .* 39 characters"):
+        provisioners_of(settings, catalog_of(settings).runtimes)
+
+
 def test_the_cluster_of_the_settings_may_be_in_a_pool_that_all_templates_use(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
