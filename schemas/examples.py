@@ -8,6 +8,7 @@ from typing import Any
 from schemas.outbound import (
     Access,
     AccessPort,
+    Kubectl,
     Notification,
     NotificationType,
     Outcome,
@@ -63,6 +64,16 @@ def example_result() -> Result:
         timings=Timings(queued=0.42, pulled=6.315, started=1.106, ready=0.75, total=8.591),
         occurred_at=datetime(2026, 3, 2, 7, 55, 9, 250_000, tzinfo=UTC),
         webhook_id="7",
+    )
+
+
+def example_kubectl() -> Kubectl:
+    """What `access` has of kubectl for an environment on Kubernetes."""
+    call, pod = "kubectl -n labs", "pod/r-ann-gpu-1-0a1b2c3d4e"
+    return Kubectl(
+        logs=f"{call} logs -f {pod} -c environment",
+        exec=f"{call} exec -it {pod} -c environment -- sh",
+        port_forward=(f"{call} port-forward {pod} 8080:80",),
     )
 
 

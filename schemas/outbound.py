@@ -39,13 +39,46 @@ class AccessPort(WireModel):
 Notes = Annotated[tuple[str, ...], Field(exclude_if=lambda notes: not notes)]
 
 
+class SecretKey(WireModel):
+    """Where in a cluster something lies that is published nowhere."""
+
+    namespace: str
+    secret: str
+    key: str
+
+
+class Kubectl(WireModel):
+    """Lines to paste for whoever may use the cluster. `port_forward` has one for each TCP port.
+
+    `kubeconfig` is where a login for just this environment lies, if there is one.
+    """
+
+    logs: str
+    exec: str
+    port_forward: tuple[str, ...] = ()
+    kubeconfig: SecretKey | None = None
+
+
 class Access(WireModel):
-    """How a user gets in. `url` and `ssh` are ready to paste; both are absent when nothing of the kind runs."""
+    """How a user gets in. `url` and `ssh` are ready to paste; both are absent when nothing of the kind runs.
+
+    `kubectl` is there for environments on Kubernetes.
+    """
 
     host: str
     ports: tuple[AccessPort, ...] = ()
     url: str | None = None
     ssh: str | None = None
+    kubectl: Kubectl | None = None
+
+
+def same_way_in(one: Access | None, other: Access | None) -> bool:
+    """Whether who knows one of them needs not be told the other: lines for kubectl are a help, and no address."""
+    return _without_help(one) == _without_help(other)
+
+
+def _without_help(access: Access | None) -> Access | None:
+    return access and access.model_copy(update={"kubectl": None})
 
 
 class Reason(WireModel):

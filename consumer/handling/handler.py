@@ -29,7 +29,7 @@ from consumer.handling.telling import Tell, telling
 from consumer.reservations import REASONS, Action, Decision, Policy, another_life, decide, interrupted, review
 from schemas.events import EventKind, Ping, ReservationEvent, ResourceEvent
 from schemas.inbound import DecodeError
-from schemas.outbound import Outcome, Reason, Timings
+from schemas.outbound import Outcome, Reason, Timings, same_way_in
 from schemas.state import Phase, ReservationState
 
 log = structlog.get_logger("moorage.handling")
@@ -253,10 +253,10 @@ class Handler:
                 async with interruptible(work):
                     state = await self._lifecycle.provision(decision.state, remembered, watch, report, elapsed=elapsed)
                 runs = remembered if remembered is not None and remembered.phase is Phase.ACTIVE else None
-                if runs is not None and (runs.environment, runs.access) != (state.environment, state.access):
+                news = runs is None or not same_way_in(runs.access, state.access)
+                if runs is not None and (news or runs.environment != state.environment):
                     state = another_life(state)
                 # Whoever is remembered as running was told how to get in; only news is worth a notification.
-                news = runs is None or runs.access != state.access
                 told.append(Told(state, decision.outcome, decision.reason, notify and news, watch.timings()))
             case Action.MOVE:
                 previous = decision.previous or decision.state

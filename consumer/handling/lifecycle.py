@@ -24,6 +24,7 @@ from consumer.handling.runtimes import Look, Runtimes, at_most, naming
 from consumer.handling.stopwatch import Stopwatch
 from consumer.reservations import Sighting
 from schemas.events import Resource
+from schemas.outbound import same_way_in
 from schemas.state import Phase, ReservationState
 
 log = structlog.get_logger("moorage.lifecycle")
@@ -130,7 +131,7 @@ class Lifecycle:
             running = await self._announced(state)
         except ProvisionerError:
             return True
-        return running is not None and running.access == state.access
+        return running is not None and same_way_in(running.access, state.access)
 
     async def move(self, previous: ReservationState, wanted: ReservationState) -> None:
         """Remove the environment of `previous`, unless what is there is that of `wanted` already.

@@ -14,6 +14,9 @@ Texts = Callable[[str | None, Resource], Mapping[Outcome, Message]]
 _BETWEEN_WAYS = " · "
 """Between addresses, with spaces: what touches one is copied with it."""
 
+_WITHIN_CLUSTER = ".svc"
+"""The end of names that only a cluster's own DNS knows."""
+
 _KIND = {
     Outcome.PROVISIONED: NotificationType.SUCCESS,
     Outcome.UPDATED: NotificationType.INFO,
@@ -80,7 +83,18 @@ def _ways_in(access: Access | None) -> list[str]:
         ways.append(f"Log in: {access.ssh}")
     if access is not None and access.url:
         ways.append(f"In a browser: {access.url}")
-    return ways + [f"Port {port}: {address}" for port, address in _other_ports(access)]
+    ways += [f"Port {port}: {address}" for port, address in _other_ports(access)]
+    return ways + [f"With kubectl: {line}" for line in _from_outside(access)]
+
+
+def _from_outside(access: Access | None) -> tuple[str, ...]:
+    """The line for who is not within the cluster that the address is of, or has a login to it."""
+    if access is None or access.kubectl is None:
+        return ()
+    only_within = access.host.endswith(_WITHIN_CLUSTER) and access.host in (access.url or access.host)
+    if not (only_within or access.kubectl.kubeconfig):
+        return ()
+    return (*access.kubectl.port_forward, access.kubectl.exec)[:1]
 
 
 def _other_ports(access: Access | None) -> list[tuple[str, str]]:

@@ -10,7 +10,8 @@ from consumer.cli.console import Exit
 from consumer.handling.errors import Unavailable
 from consumer.provisioners.memory import MemoryEngine, MemoryProvisioner
 from schemas.cloudevents import NOTIFICATION_TYPE, message_headers, result_type
-from schemas.outbound import Outcome, Reason, Result
+from schemas.examples import example_kubectl
+from schemas.outbound import Access, Outcome, Reason, Result
 from schemas.state import Phase
 from tests.cli.conftest import Invoke, Runtimes
 from tests.cli.environments import END, NOW, RESOURCE, USER, run, state
@@ -72,6 +73,14 @@ def test_all_there_is_is_shown(invoke: Invoke, topics: Kafka, names: Names, runt
     assert told["state"]["user"]["sshPublicKey"] == USER.ssh_public_key
     assert [each["status"] for each in told["environments"]] == ["running"]
     assert [each["outcome"] for each in told["results"]] == ["failed"]
+
+
+def test_lines_for_kubectl_are_shown_as_they_were_told(invoke: Invoke, topics: Kafka, names: Names) -> None:
+    kubectl = example_kubectl()
+    topics.publish(names.state, [state("1841", access=Access(host="x.labs.svc", kubectl=kubectl))])
+    lines = invoke("env", "show", "1841", "--no-runtimes").stdout.splitlines()
+    told = [line.removeprefix("kubectl: ") for line in lines if line.startswith("kubectl: ")]
+    assert told == [kubectl.logs, kubectl.exec, *kubectl.port_forward]
 
 
 def test_of_its_results_the_last_are_shown(invoke: Invoke, topics: Kafka, names: Names, runtimes: Runtimes) -> None:

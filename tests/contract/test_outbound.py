@@ -16,13 +16,16 @@ from schemas.outbound import (
     NOTIFICATION_LIMIT,
     Access,
     AccessPort,
+    Kubectl,
     Notification,
     NotificationType,
     Outcome,
     Reason,
     Result,
+    SecretKey,
     Timings,
     result_id,
+    same_way_in,
 )
 from schemas.state import Phase, ReservationState
 from tests.contract.payloads import moments
@@ -35,7 +38,22 @@ ports = st.builds(
     host_port=st.integers(1, 65535),
     protocol=st.sampled_from(["tcp", "udp"]),
 )
-accesses = st.builds(Access, host=text, ports=st.lists(ports, max_size=3).map(tuple), url=maybe, ssh=maybe)
+secret_keys = st.builds(SecretKey, namespace=text, secret=text, key=text)
+kubectls = st.builds(
+    Kubectl,
+    logs=text,
+    exec=text,
+    port_forward=st.lists(text, max_size=2).map(tuple),
+    kubeconfig=st.none() | secret_keys,
+)
+accesses = st.builds(
+    Access,
+    host=text,
+    ports=st.lists(ports, max_size=3).map(tuple),
+    url=maybe,
+    ssh=maybe,
+    kubectl=st.none() | kubectls,
+)
 seconds = st.floats(0, 1e9)
 timings = st.builds(Timings, queued=seconds, pulled=seconds, started=seconds, ready=seconds, total=seconds)
 reasons = st.builds(Reason, code=text, message=text)
@@ -100,6 +118,20 @@ def test_a_result_reads_back_the_same(result: Result) -> None:
 @given(state=states)
 def test_a_remembered_state_reads_back_the_same(state: ReservationState) -> None:
     assert ReservationState.model_validate_json(state.to_bytes()) == state
+
+
+def test_lines_for_kubectl_are_no_other_way_in() -> None:
+    access = example_result().access
+    assert access is not None
+    helped = access.model_copy(update={"kubectl": Kubectl(logs="kubectl logs", exec="kubectl exec")})
+    assert same_way_in(access, helped)
+    assert not same_way_in(access, access.model_copy(update={"host": "elsewhere"}))
+    assert not same_way_in(access, None)
+    assert same_way_in(None, None)
+
+
+def test_access_of_other_runtimes_says_nothing_of_kubectl() -> None:
+    assert "kubectl" not in json.loads(example_result().to_bytes())["access"]
 
 
 def test_a_message_says_nothing_of_what_is_unknown() -> None:

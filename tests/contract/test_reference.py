@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from schemas.examples import example_notification, example_progress, example_result
+from schemas.examples import example_kubectl, example_notification, example_progress, example_result
 from schemas.outbound import Outcome, Timings
 from tests.contract.test_refusals import CODES
 
@@ -17,7 +17,7 @@ def page(name: str) -> str:
 
 def test_the_shown_messages_are_the_examples() -> None:
     shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", page("outbound.md"), re.DOTALL)]
-    examples = (example_result(), example_notification(), example_progress())
+    examples = (example_result(), example_kubectl(), example_notification(), example_progress())
     assert shown == [json.loads(example.to_bytes()) for example in examples]
 
 

@@ -16,7 +16,17 @@ from consumer.handling.messages import Messenger
 from consumer.provisioners import reasons
 from consumer.provisioners.access import build_access
 from schemas.examples import example_notification, example_result
-from schemas.outbound import NOTIFICATION_LIMIT, Access, AccessPort, NotificationType, Outcome, Reason, Result
+from schemas.outbound import (
+    NOTIFICATION_LIMIT,
+    Access,
+    AccessPort,
+    Kubectl,
+    NotificationType,
+    Outcome,
+    Reason,
+    Result,
+    SecretKey,
+)
 from tools.reasons import documented
 
 ROME = ZoneInfo("Europe/Rome")
@@ -112,6 +122,29 @@ def test_addresses_matter_more_than_what_is_not_as_asked_for() -> None:
 def test_a_way_in_too_long_to_tell_makes_room_for_the_others() -> None:
     access = Access(host="h", ssh="ssh " + "h" * 600, url="http://h:1")
     assert message(access=access) == f"{READY} In a browser: http://h:1"
+
+
+KUBECTL = Kubectl(
+    logs="kubectl -n labs logs -f pod/x",
+    exec="kubectl -n labs exec -it pod/x -- sh",
+    port_forward=("kubectl -n labs port-forward pod/x 8888:80", "kubectl -n labs port-forward pod/x 8443:443"),
+)
+LOGIN = SecretKey(namespace="labs", secret="x-kubeconfig", key="kubeconfig")
+
+
+@pytest.mark.parametrize(
+    ("host", "kubectl", "more"),
+    [
+        ("x.labs.svc", KUBECTL, f" · With kubectl: {KUBECTL.port_forward[0]}"),
+        ("x.labs.svc", KUBECTL.model_copy(update={"port_forward": ()}), f" · With kubectl: {KUBECTL.exec}"),
+        ("192.0.2.7", KUBECTL, ""),
+        ("192.0.2.7", KUBECTL.model_copy(update={"kubeconfig": LOGIN}), f" · With kubectl: {KUBECTL.port_forward[0]}"),
+        ("192.0.2.7", None, ""),
+    ],
+)
+def test_kubectl_is_told_of_where_it_is_needed_or_allowed(host: str, kubectl: Kubectl | None, more: str) -> None:
+    access = Access(host=host, url=f"http://{host}:80", kubectl=kubectl)
+    assert message(access=access) == f"{READY} In a browser: http://{host}:80{more}"
 
 
 def test_long_refusals_keep_their_advice() -> None:

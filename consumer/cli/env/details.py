@@ -174,8 +174,18 @@ def _facts(known: Known, now: datetime) -> Iterator[tuple[str, object]]:
         yield f"{where} image digest", environment.image_digest
         yield f"{where} access", ways_in(environment.access)
         yield f"{where} until", clock(environment.expires_at)
+    for line in _kubectl(known):
+        yield "kubectl", line
     for mark in known.marks(now):
         yield "look here", mark
+
+
+def _kubectl(known: Known) -> Iterator[str]:
+    """Lines to paste, as the cluster shows them now, or as they were told."""
+    told = [known.remembered.state.access] if known.remembered else []
+    for access in [each.access for each in known.environments] or told:
+        if access is not None and (kubectl := access.kubectl) is not None:
+            yield from (kubectl.logs, kubectl.exec, *kubectl.port_forward)
 
 
 def _as_json(known: Known, now: datetime) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from consumer.catalog.images import split_reference
 from consumer.handling.ports import Ending, Environment, Status
 from consumer.provisioners.access import build_access, hints_of
 from consumer.provisioners.kubernetes.kinds import Object, belongs_to_anchor, is_dying, name_of, namespace_of, uid_of
+from consumer.provisioners.kubernetes.kubectl import kubectl_of
 from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.routes import told_url
@@ -55,6 +56,7 @@ class Sight:
 
     def _access(self, options: KubernetesOptions) -> Access:
         host, ports = f"{name_of(self.anchor)}.{namespace_of(self.anchor)}.svc", []
+        offered = self.service["spec"].get("ports") or () if self.service is not None else ()
         if self.service is not None:
             outside = "port"
             match self.service["spec"]["type"]:
@@ -62,10 +64,10 @@ class Sight:
                     host, outside = options.public_host or self._node() or host, "nodePort"
                 case "LoadBalancer":
                     host = address_of(self.service) or host
-            ports = [_access_port(port, outside) for port in self.service["spec"].get("ports") or ()]
+            ports = [_access_port(port, outside) for port in offered]
         access = build_access(host, ports, hints_of(self.facts))
         url = told_url(self.route) if self.route is not None else None
-        return access if url is None else access.model_copy(update={"url": url})
+        return access.model_copy(update={"url": url or access.url, "kubectl": kubectl_of(self.anchor, offered)})
 
     def _node(self) -> str | None:
         return None if self.pod is None else self.pod.get("status", {}).get("hostIP")
