@@ -175,6 +175,10 @@ class Lifecycle:
         made = self.placing.pointing(state.model_copy(update={"placed": wanted.placed}), wanted)
         return made.model_copy(update={"environment": name})
 
+    async def extend(self, environment: Environment, until: datetime) -> bool:
+        """Have an environment show this end; False where its runtime cannot change that."""
+        return await self._runtimes.extend(environment.runtime, environment.key, until)
+
     async def sweep(self, reservation_id: str, state: ReservationState | None = None) -> bool:
         """Remove whatever there is of a reservation, but where it runs; True when there was something."""
         return await self._remove_everywhere(reservation_key(self._instance, reservation_id), state, spare=_home(state))

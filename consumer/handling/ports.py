@@ -33,7 +33,8 @@ class Ending:
 class Environment:
     """An environment as its runtime shows it, read back from labels and never from memory.
 
-    `ending` may be known of a stopped one that `find` showed.
+    `ending` may be known of a stopped one that `find` showed. `renew_at` is when `extend` has something to renew,
+    even with the same end.
     `notes` are what `ensure` has to tell its user: sentences on what is not as asked for.
     """
 
@@ -54,6 +55,7 @@ class Environment:
     cpu_millis: int | None = None
     memory_bytes: int | None = None
     expires_at: datetime | None = None
+    renew_at: datetime | None = None
     ending: Ending | None = None
     notes: tuple[str, ...] = ()
 
@@ -119,6 +121,13 @@ class Provisioner(Protocol):
 
     async def find(self, key: str) -> Environment | None:
         """The environment of this key, in whatever status, or None."""
+        ...
+
+    async def extend(self, key: str, until: datetime) -> bool:
+        """Have the environment of this key show that its reservation ends at `until`, whatever it showed before.
+
+        False where that cannot change, or there is no such environment.
+        """
         ...
 
     async def remove(self, key: str, *, keep: bool = False) -> bool:

@@ -1,6 +1,7 @@
 """Comparing what runs with what is remembered: what nobody remembers goes, what is gone is told.
 
-Nothing is changed here. What differs is looked at once more, in its reservation's lane, and dealt with there.
+Nothing is changed here but the ends that runtimes show (`ends.py`). What differs otherwise is looked at once more, in
+its reservation's lane, and dealt with there.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import structlog
 
 from consumer.dispatch import Assignment
 from consumer.handling.agenda import Agenda
+from consumer.handling.ends import Ends
 from consumer.handling.lifecycle import Lifecycle
 from consumer.handling.ports import Environment, Provisioner, Status
 from consumer.handling.quotas import Ledger
@@ -58,6 +60,7 @@ class Reconciliation:
         self._interval = interval
         self._delay = timedelta(seconds=delay)
         self._grace = grace
+        self._ends = Ends(lifecycle, self._known, now)
         self._since: dict[str, datetime] = {}
         """When each reservation was first seen to differ."""
 
@@ -123,6 +126,7 @@ class Reconciliation:
             if review(differing[reservation_id], reservation_id):
                 del self._since[reservation_id]
         log.debug("reconciled", environments=len(look.environments), differences=len(differing), reviewed=len(lasting))
+        await self._ends.tell(look.environments)
 
     def _unwanted(self, environments: Iterable[Environment]) -> Iterator[tuple[str, Assignment]]:
         """The reservations that have an environment and should not, and who is to look at them."""
@@ -162,6 +166,11 @@ class Reconciliation:
                 if count % _AT_ONCE == 0:
                     await asyncio.sleep(0)
         return gone
+
+    def _known(self, reservation_id: str) -> StateIndex | None:
+        """What is remembered of a reservation, if it is handled here."""
+        owner = self._owner_of(reservation_id)
+        return self._agenda.states.index(reservation_id) if owner is not None and not owner.closed else None
 
     def _owner_of(self, reservation_id: str) -> Assignment | None:
         """The assignment in whose lanes a reservation is handled that is remembered here."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
@@ -64,6 +65,13 @@ class Runtimes(Mapping[str, Provisioner]):
         async with self._looking(patience):
             with naming(provisioner):
                 return await provisioner.list()
+
+    async def extend(self, name: str, key: str, until: datetime) -> bool:
+        """Have the environment of this key on one runtime show this end."""
+        provisioner = self.named(name)
+        with naming(provisioner):
+            async with at_most(self._patience, Unavailable(REASONS["look_timeout"])):
+                return await provisioner.extend(key, until)
 
     async def remove(self, name: str, key: str) -> bool:
         """Remove everything of this key on one runtime."""

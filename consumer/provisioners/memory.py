@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from consumer.catalog.environment import EnvironmentSpec
-from consumer.catalog.identity import INSTANCE, KEY
+from consumer.catalog.identity import EXPIRES_AT, INSTANCE, KEY
 from consumer.catalog.needs import Needs
 from consumer.handling.errors import ProvisionerError, Unavailable
 from consumer.handling.ports import Ending, Environment, Finding, Level, Report, Status
@@ -23,7 +23,7 @@ from consumer.provisioners.access import build_access, hints_of
 from consumer.provisioners.labels import environment_of, labels_of, refuse_foreign, refuse_other_spec
 from schemas.outbound import AccessPort
 
-Operation = Literal["ensure", "prepare", "find", "remove", "list", "usage", "ping"]
+Operation = Literal["ensure", "prepare", "find", "extend", "remove", "list", "usage", "ping"]
 
 _NOTHING_USED = Usage(datetime.fromtimestamp(0, UTC), cpu_seconds=0.0, memory_bytes=0)
 
@@ -218,6 +218,14 @@ class MemoryProvisioner:
         found = [self._environment(made) for made in self.engine._of(key)]
         await self.engine._answer(call)
         return found[0] if found else None
+
+    async def extend(self, key: str, until: datetime) -> bool:
+        call = await self.engine._arrive("extend", key)
+        found = [made for made in self.engine._of(key) if made.status is not Status.DYING]
+        for made in found:
+            made.labels[EXPIRES_AT] = until.isoformat()
+        await self.engine._answer(call)
+        return bool(found)
 
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         engine = self.engine

@@ -62,6 +62,24 @@ class Conformance:
 
         assert extended.native_id == made.native_id
 
+    async def test_an_end_that_moved_is_shown_where_that_can_be(self, harness: Harness) -> None:
+        provisioner, spec, later = harness.provisioner(), harness.spec(), UNTIL + timedelta(hours=1)
+        assert await provisioner.extend(spec.key, later) is False
+        made = await provisioner.ensure(spec, ignore)
+
+        told = [await provisioner.extend(spec.key, until) for until in (later, later)]
+
+        assert told == [harness.labels_change] * 2
+        shown = later if harness.labels_change else UNTIL
+        assert await provisioner.find(spec.key) == replace(made, expires_at=shown)
+        await harness.stop(made)
+        assert await provisioner.extend(spec.key, UNTIL) is harness.labels_change
+        stopped = await provisioner.find(spec.key)
+        assert stopped is not None
+        assert (stopped.status, stopped.expires_at) == (Status.STOPPED, UNTIL)
+        await provisioner.remove(spec.key)
+        assert await provisioner.extend(spec.key, later) is False
+
     async def test_what_runs_tells_what_it_uses(self, harness: Harness) -> None:
         provisioner, spec = harness.provisioner(), harness.spec()
         assert await provisioner.usage(spec.key) is None

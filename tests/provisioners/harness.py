@@ -54,6 +54,9 @@ class Harness(ABC):
     """One test's use of a runtime, under instance names that no other test has."""
 
     serves_http = True
+    labels_change = True
+    """Whether an environment can show another end than when it was made."""
+
     image = "irrelevant"
     command: tuple[str, ...] = ()
     """Serves a folder on the environment's port WEB_PORT, with all its variables in /env.txt."""

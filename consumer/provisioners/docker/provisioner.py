@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -95,6 +96,9 @@ class DockerProvisioner:
         if found is not None and found.status is Status.STOPPED:  # how it ended, only inspecting tells
             found = await self._engine.inspect(found.id)
         return found.environment(self._options) if found is not None else None
+
+    async def extend(self, key: str, until: datetime) -> bool:
+        return False  # an engine's labels stay what they were when a container was made
 
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         await self._creations.settled(key)

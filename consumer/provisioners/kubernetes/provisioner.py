@@ -5,6 +5,7 @@ import builtins
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec
@@ -102,6 +103,14 @@ class KubernetesProvisioner:
         return found.environment(self._options) if found is not None else None
 
     @decided
+    async def extend(self, key: str, until: datetime) -> bool:
+        found = await self._anchors_of(key)
+        alive = [anchor for anchor in found if facts_of(anchor) and not is_dying(anchor)]
+        for anchor in alive:
+            await self._requests.run(key, self._extended(anchor, until))
+        return bool(alive)
+
+    @decided
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         await self._requests.settled(key)
         ours = selector(self._options.instance, key)
@@ -186,7 +195,7 @@ class KubernetesProvisioner:
                 made = None
             if made is None and first is not None:
                 refuse_other_spec(facts_of(first), spec)
-                return await self._extended(spec, first), False
+                return await self._extended(first, spec.expires_at), False
             for anchor in found:
                 if is_dying(anchor):
                     await self._objects.gone(ANCHOR, anchor)
@@ -212,13 +221,13 @@ class KubernetesProvisioner:
         found, _ = await self._client.list(ANCHOR, selector(self._options.instance, key), self._options.scope)
         return found
 
-    async def _extended(self, spec: EnvironmentSpec, anchor: Object) -> Object:
+    async def _extended(self, anchor: Object, until: datetime) -> Object:
         """The anchor with the end of its reservation as it is now."""
-        until = spec.expires_at.isoformat()
-        if facts_of(anchor).get(EXPIRES_AT) == until:
+        end = {EXPIRES_AT: until.isoformat()}
+        if end.items() <= facts_of(anchor).items():
             return anchor
         try:
-            return await self._client.patch(ANCHOR, anchor, {"metadata": {"annotations": {EXPIRES_AT: until}}})
+            return await self._client.patch(ANCHOR, anchor, {"metadata": {"annotations": end}})
         except Missing as error:
             raise Transient("runtime_busy", "The environment was removed while it was looked at.") from error
 

@@ -7,6 +7,7 @@ one instance, cannot both start what neither found.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 
 from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.identity import EXPIRES_AT
@@ -47,7 +48,7 @@ class Lifecycle:
             if record is None:
                 return self._create(spec, lock_fd)
             refuse_other_spec(record.labels, spec)
-            record = self._with_end_of(spec, record)
+            record = self._with_end(record, spec.expires_at)
             if alive(leader := self._store.leader(record)):
                 return self._shown(record)
             # The supervisor may have been killed alone: what it left running holds the ports.
@@ -59,6 +60,15 @@ class Lifecycle:
             self._store.prepare()
             record = self._store.read(key)
             return self._shown(record) if record is not None else None
+
+    def extend(self, key: str, until: datetime) -> bool:
+        """Write down until when it goes on; False when there is none, or it is on its way out."""
+        with self._locked(key):
+            record = self._store.read(key)
+            if record is None or record.dying:
+                return False
+            self._with_end(record, until)
+            return True
 
     def remove(self, key: str) -> bool:
         with self._locked(key):
@@ -147,9 +157,9 @@ class Lifecycle:
         end_family(dying.key, self._store.leader(dying), self._options.stop_timeout)
         self._store.discard(dying)
 
-    def _with_end_of(self, spec: EnvironmentSpec, record: Record) -> Record:
+    def _with_end(self, record: Record, until: datetime) -> Record:
         """`record` with the reservation's present end, which the page shows."""
-        end = {EXPIRES_AT: spec.expires_at.isoformat()}
+        end = {EXPIRES_AT: until.isoformat()}
         if end.items() <= record.labels.items():
             return record
         record = replace(record, labels=dict(record.labels) | end)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -68,6 +69,9 @@ class ProcessProvisioner:
 
     async def find(self, key: str) -> Environment | None:
         return await self._in_thread(lambda: self._lifecycle.find(key))
+
+    async def extend(self, key: str, until: datetime) -> bool:
+        return await self._in_thread(lambda: self._lifecycle.extend(key, until))
 
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         return await self._in_thread(lambda: self._lifecycle.remove(key))

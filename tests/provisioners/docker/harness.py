@@ -35,6 +35,7 @@ class EngineUnderTest:
 
 
 class DockerHarness(Harness):
+    labels_change = False
     command = shell("env > /www/env.txt; exec httpd -f -p 8080 -h /www")
 
     def __init__(self, url: str, image: str, dialect: Dialect = DOCKER) -> None:
