@@ -166,6 +166,7 @@ def _kubernetes(settings: Settings, cluster: EngineSection | None) -> Provisione
             users=users if settings.namespace_per_user else None,
             service=settings.kubernetes_service,
             public_host=settings.public_host,
+            public_server=settings.kubernetes_public_server or None,
             storage_class=settings.storage_class,
             volume_access=settings.volume_access,
             registry_credentials=settings.registry_credentials,

@@ -269,6 +269,12 @@ class Settings(BaseSettings):
         "How ports of pods are reached where a template does not say: `cluster` (from within), `node-port` or "
         "`load-balancer`.",
     )
+    kubernetes_public_server: str | None = _env(
+        "MOORAGE_KUBERNETES_PUBLIC_SERVER",
+        None,
+        "URL of the API server as users reach it, for their kubeconfigs; the one that Moorage uses otherwise.",
+        pattern="^https://",
+    )
     storage_class: str | None = _env(
         "MOORAGE_KUBERNETES_STORAGE_CLASS", None, "Storage class of volumes; the cluster's default otherwise."
     )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -95,12 +95,13 @@ class Kubernetes:
     """What a template says of the runtime `kubernetes` alone; None for what the runtime's own settings decide.
 
     `service` is how ports are reached, `runtime_class` the name of one of the cluster's, such as `gvisor`.
-    `route` leads to the HTTP port.
+    `route` leads to the HTTP port. With `kubeconfig` there is one for the user, that leads to nothing but their pod.
     """
 
     service: ServiceType | None = None
     runtime_class: str | None = None
     route: Route | None = None
+    kubeconfig: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class EnvironmentSpec:
         identity |= {"entrypoint": self.entrypoint} if self.entrypoint else {}
         identity |= {"volume": (self.volume.name, self.volume.path)} if self.volume else {}
         identity |= {"devices": (self.gpus, self.devices)} if self.gpus or self.devices else {}
-        if self.kubernetes != Kubernetes():
+        if replace(self.kubernetes, kubeconfig=False) != Kubernetes():
             identity["kubernetes"] = (self.kubernetes.service, self.kubernetes.runtime_class)
         if self.kubernetes.route is not None:
             identity["route"] = identity_of(self.kubernetes.route)

@@ -11,12 +11,16 @@ from consumer.catalog.route_sections import GatewaySection, IngressSection
 
 
 class KubernetesSection(Section):
-    """How ports and pages are reached, and which runtime class the pods have; what is left out, settings decide."""
+    """How ports and pages are reached, which runtime class the pods have, and whether users are given a kubeconfig.
+
+    What is left out, settings decide; without a word there is no kubeconfig.
+    """
 
     service: ServiceType | None = None
     runtime_class: Annotated[str, AfterValidator(fields.object_name)] | None = None
     ingress: IngressSection | None = None
     gateway: GatewaySection | None = None
+    kubeconfig: bool = False
 
     @property
     def leads(self) -> str | None:
@@ -25,7 +29,8 @@ class KubernetesSection(Section):
 
     def kubernetes(self) -> Kubernetes:
         section = self.ingress or self.gateway
-        return Kubernetes(self.service, self.runtime_class, section.route() if section is not None else None)
+        route = section.route() if section is not None else None
+        return Kubernetes(self.service, self.runtime_class, route, self.kubeconfig)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -15,7 +15,8 @@ from consumer.catalog.template import MACHINE_RUNTIMES, Template
 class Needs:
     """`images` by the template that names them; `host_ports` and `routes` likewise.
 
-    `limits` are those that any template sets. `never_pulled` are the templates whose image must be at hand.
+    `limits` are those that any template sets. `never_pulled` are the templates whose image must be at hand,
+    `kubeconfigs` those that give users one.
     """
 
     images: tuple[tuple[str, str], ...] = ()
@@ -23,6 +24,7 @@ class Needs:
     routes: tuple[tuple[str, Route], ...] = ()
     limits: frozenset[Parameter] = frozenset()
     never_pulled: frozenset[str] = frozenset()
+    kubeconfigs: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, templates: Iterable[Template]) -> Self:
@@ -46,4 +48,7 @@ class Needs:
                 if bounds.usual is not None or bounds.maximum is not None
             ),
             never_pulled=frozenset(each.name for each in templates if each.pull == "never"),
+            kubeconfigs=frozenset(
+                each.name for each in templates if each.kubernetes is not None and each.kubernetes.kubeconfig
+            ),
         )

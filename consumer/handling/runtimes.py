@@ -70,7 +70,7 @@ class Runtimes(Mapping[str, Provisioner]):
         """Have the environment of this key on one runtime show this end."""
         provisioner = self.named(name)
         with naming(provisioner):
-            async with at_most(self._patience, Unavailable(REASONS["look_timeout"])):
+            async with at_most(self._patience, lambda: Unavailable(REASONS["look_timeout"])):
                 return await provisioner.extend(key, until)
 
     async def remove(self, name: str, key: str) -> bool:

@@ -89,7 +89,7 @@ def environment_of(
         template=labels.get(TEMPLATE),
         cpu_millis=_number(labels.get(CPU_MILLIS)),
         memory_bytes=_number(labels.get(MEMORY_BYTES)),
-        expires_at=_moment(labels.get(EXPIRES_AT)),
+        expires_at=moment_of(labels.get(EXPIRES_AT)),
     )
 
 
@@ -101,7 +101,8 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
 
 
-def _moment(text: str | None) -> datetime | None:
+def moment_of(text: str | None) -> datetime | None:
+    """The time in a label; None where there is none."""
     try:
         return datetime.fromisoformat(text) if text else None
     except ValueError:

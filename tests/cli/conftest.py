@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from consumer.cli import console
-from consumer.cli.env import details, listing, look, orders, usage
+from consumer.cli.env import details, handout, listing, look, orders, usage
 from consumer.cli.main import app
 from consumer.handling.ports import Provisioner
 from consumer.parts import ConfigurationError
@@ -101,7 +101,7 @@ def runtimes(monkeypatch: pytest.MonkeyPatch) -> Runtimes:
             raise found
         return {name: found}
 
-    for module in (details, listing, orders, usage):
+    for module in (details, handout, listing, orders, usage):
         monkeypatch.setattr(module, "catalog_of", lambda settings: Catalog())
     monkeypatch.setattr(look, "provisioners_of", provisioners_of)
     return runtimes

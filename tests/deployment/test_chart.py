@@ -15,6 +15,7 @@ from consumer.provisioners.kubernetes.permissions import (
     HTTP_ROUTES,
     INGRESS_CLASSES,
     INGRESSES,
+    KUBECONFIGS,
     NEEDED,
     WELCOME,
     Rule,
@@ -108,6 +109,7 @@ def test_members_may_make_what_leads_to_pages_where_templates_want_it(helm: str,
         ((), Needs()),
         (("--set=environments.ingress=true",), Needs(routes=(("web", Ingress(host="{name}.x")),))),
         (("--set=environments.gateway=true",), Needs(routes=(("web", Gateway(host="{name}.x", name="x")),))),
+        (("--set=environments.userKubeconfigs=true",), Needs(kubeconfigs=frozenset({"web"}))),
     ],
 )
 def test_with_a_namespace_for_each_user_too(helm: str, values: tuple[str, ...], needs: Needs) -> None:
@@ -129,6 +131,12 @@ def test_a_cluster_that_cannot_keep_moorage_to_its_namespaces_and_a_name_too_lon
 ) -> None:
     assert "needs Kubernetes 1.30" in refusal(helm, *PER_USER[:1])
     assert "may have 39 characters" in refusal(helm, *PER_USER, f"--set=environments.namespace={'x' * 40}")
+
+
+def test_members_may_give_out_kubeconfigs_only_where_that_is_wanted(helm: str) -> None:
+    role = objects(helm, "--set=environments.userKubeconfigs=true")["Role", "moorage"]
+    assert allowed_by(role["rules"]) == asked_for(*NEEDED, *WELCOME, *KUBECONFIGS)
+    assert allowed_by(objects(helm)["Role", "moorage"]["rules"]) == asked_for(*NEEDED, *WELCOME)
 
 
 def test_the_manifests_are_what_the_chart_comes_to(helm: str) -> None:

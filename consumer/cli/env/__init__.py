@@ -6,6 +6,7 @@ Whatever is changed goes through the reservation's own topic as an event, never 
 import typer
 
 from consumer.cli.env.details import show
+from consumer.cli.env.handout import kubeconfig
 from consumer.cli.env.listing import list_reservations
 from consumer.cli.env.orders import extend, release
 from consumer.cli.env.usage import top
@@ -17,5 +18,6 @@ app = typer.Typer(
 app.command("list")(list_reservations)
 app.command("show")(show)
 app.command("top")(top)
+app.command("kubeconfig")(kubeconfig)
 app.command("release")(release)
 app.command("extend")(extend)

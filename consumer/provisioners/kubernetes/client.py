@@ -12,7 +12,16 @@ import aiohttp
 from consumer.handling.errors import Unavailable
 from consumer.provisioners.kubernetes.connection import Connection
 from consumer.provisioners.kubernetes.errors import Answer, Expired, Missing, NoNamespace, Unauthorized, meaning_of
-from consumer.provisioners.kubernetes.kinds import EVENT, POD, Kind, Object, is_dying, namespace_of, uid_of
+from consumer.provisioners.kubernetes.kinds import (
+    EVENT,
+    POD,
+    SERVICE_ACCOUNT,
+    Kind,
+    Object,
+    is_dying,
+    namespace_of,
+    uid_of,
+)
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pacing import Pace
 
@@ -51,6 +60,27 @@ class Client:
     @property
     def server(self) -> str:
         return self._connection.server
+
+    @property
+    def in_cluster(self) -> bool:
+        return self._connection.in_cluster
+
+    async def authority(self) -> bytes | None:
+        """The certificates that the server is known by; None for those that every machine trusts."""
+        try:
+            return await self._connection.authority()
+        except OSError as error:
+            raise Unavailable("The certificates of the cluster cannot be read.") from error
+
+    async def token(self, account: Object, seconds: int) -> tuple[str, int]:
+        """A token of a service account, and the seconds that it holds for. Raises `Missing`."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        shown = await self.ask("POST", f"{SERVICE_ACCOUNT.path_of(account)}/token", body=body)
+        return str(shown["status"]["token"]), int(shown["spec"]["expirationSeconds"])
 
     async def get(self, kind: Kind, shown: Object) -> Object | None:
         """What there is now where `shown` is, or would be."""

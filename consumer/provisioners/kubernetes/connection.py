@@ -60,6 +60,17 @@ class Connection:
                     await self._leave(before)
             return self.login != login
 
+    async def authority(self) -> bytes | None:
+        """The certificates that the server's is held against; None for those that this machine trusts anyway."""
+        await self.api()
+        file: str | None = self._configuration.ssl_ca_cert
+        return await asyncio.to_thread(Path(file).read_bytes) if file else None
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether it is the cluster that Moorage runs in."""
+        return not self._options.kubeconfig and not self._options.context and _IN_CLUSTER in os.environ
+
     @property
     def login(self) -> Login:
         """Who we are: by a token, or by the files with a certificate and its key."""

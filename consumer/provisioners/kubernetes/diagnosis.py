@@ -38,6 +38,7 @@ async def diagnose(client: Client, options: KubernetesOptions, needs: Needs) -> 
         *await _left_behind(client, options),
         *_ports(needs),
         *await diagnose_routes(client, needs),
+        *_kubeconfigs(client, options, needs),
     ]
 
 
@@ -106,3 +107,11 @@ def _ports(needs: Needs) -> Iterator[Finding]:
         if ports.first not in _NODE_PORTS or ports.last not in _NODE_PORTS:
             what = f"Its host ports {ports} are not all among a cluster's usual node ports, 30000-32767."
             yield Finding(Level.WARNING, f"template {template}", what, "Change `host_ports`, or the cluster's range.")
+
+
+def _kubeconfigs(client: Client, options: KubernetesOptions, needs: Needs) -> Iterator[Finding]:
+    if needs.kubeconfigs and options.public_server is None and client.in_cluster:
+        names = ", ".join(sorted(needs.kubeconfigs))
+        what = f"Its users' kubeconfigs lead to {client.server}, which is reached from within the cluster only."
+        remedy = "Set MOORAGE_KUBERNETES_PUBLIC_SERVER to the API server's URL as users reach it."
+        yield Finding(Level.WARNING, f"template {names}", what, remedy)

@@ -18,6 +18,7 @@ _QUOTA_WANTS = re.compile(r"failed quota: .*must specify")
 _NOT_YET = re.compile(r"status unknown for quota|not yet ready to handle request")
 _POD_SECURITY = re.compile(r"violates PodSecurity")
 _WEBHOOK = re.compile(r"admission webhook|denied the request|ValidatingAdmissionPolicy|is forbidden: (?!User )")
+_ESCALATION = re.compile(r"attempting to grant RBAC permissions not currently held")
 _NO_ACCOUNT = re.compile(r"looking up service account")
 _TERMINATING = re.compile(r"being terminated")
 _NO_NAMESPACE = re.compile(r'namespaces "[^"]*" not found')
@@ -138,6 +139,8 @@ def _of_refusal(message: str) -> ProvisionerError:
         return NotYet("runtime_error", "The namespace has no service account yet.")
     if _TERMINATING.search(message):
         return NamespaceGone("The namespace that the Kubernetes runtime works in is being deleted.")
+    if _ESCALATION.search(message):
+        return Unavailable("Moorage cannot give users rights that it lacks itself: `moorage doctor` names them.")
     if _WEBHOOK.search(message):
         return refused(message)
     return NotAllowed(f"The cluster does not let Moorage do this: {_short(message)}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from consumer.provisioners.kubernetes.kinds import Object, name_of, namespace_of
+from consumer.provisioners.kubernetes.kubeconfig import place_of
 from consumer.provisioners.kubernetes.pods import CONTAINER
 from schemas.outbound import Kubectl
 
@@ -21,6 +22,7 @@ def kubectl_of(anchor: Object, ports: Iterable[Mapping[str, Any]]) -> Kubectl:
         logs=f"{call} logs -f {pod} -c {CONTAINER}",
         exec=f"{call} exec -it {pod} -c {CONTAINER} -- sh",
         port_forward=tuple(f"{call} port-forward {pod} {pair}" for pair in _forwarded(ports)),
+        kubeconfig=place_of(anchor),
     )
 
 

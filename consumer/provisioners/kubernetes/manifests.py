@@ -39,14 +39,18 @@ def anchor_of(spec: EnvironmentSpec, namespace: str, options: KubernetesOptions)
 
 def owned_by(anchor: Object, spec: EnvironmentSpec, options: KubernetesOptions) -> dict[str, Any]:
     """The metadata of what goes with its anchor, in its namespace; the anchor is gone no sooner than it."""
-    owner = {
+    return _about(spec, namespace_of(anchor), options) | {"ownerReferences": [owner_of(anchor)]}
+
+
+def owner_of(anchor: Object) -> dict[str, Any]:
+    """What names an anchor as the owner of something."""
+    return {
         "apiVersion": ANCHOR.api_version,
         "kind": ANCHOR.name,
         "name": name_of(anchor),
         "uid": uid_of(anchor),
         "blockOwnerDeletion": True,
     }
-    return _about(spec, namespace_of(anchor), options) | {"ownerReferences": [owner]}
 
 
 def service_of(spec: EnvironmentSpec, about: dict[str, Any], options: KubernetesOptions) -> dict[str, Any]:

@@ -36,8 +36,9 @@ class KubernetesOptions:
     `kubeconfig` may be several files with colons between them, as kubectl takes it; without `context` its current one
     counts. With `users` each user has a namespace, whose name begins with `namespace`.
     `service` is how ports are reached where a template does not say. `public_host` is the host that users are told for
-    node ports, instead of the address of the pod's node. `storage_class` is the cluster's own default if None,
-    `volume_size` holds for volumes of which a template does not say how large they are.
+    node ports, instead of the address of the pod's node; `public_server` the API server's URL as users reach it, if
+    that is another than ours. `storage_class` is the cluster's own default if None, `volume_size` holds for volumes of
+    which a template does not say how large they are.
     `registry_credentials` is a file with logins, as `docker login` writes it.
 
     `start_timeout` is how long a start may take where a template does not say; what still waits for its node shortly
@@ -56,6 +57,7 @@ class KubernetesOptions:
     users: UserNamespaces | None = None
     service: ServiceType = "cluster"
     public_host: str | None = None
+    public_server: str | None = None
     storage_class: str | None = None
     volume_size: str = "1Gi"
     volume_access: VolumeAccess = "ReadWriteOnce"
@@ -83,5 +85,7 @@ class KubernetesOptions:
             raise ValueError(f"namespace {self.namespace!r} is none: lower-case letters, digits and '-', at most 63")
         if self.users is not None and len(self.namespace) > _LONGEST_PREFIX:
             raise ValueError(f"names of users' namespaces begin with it: it may have {_LONGEST_PREFIX} characters")
+        if self.public_server is not None and not self.public_server.startswith("https://"):
+            raise ValueError(f"public_server {self.public_server!r} is none: it is a URL that begins with https://")
         if self.service not in get_args(ServiceType):
             raise ValueError(f"service {self.service!r} is none of {', '.join(get_args(ServiceType))}")

@@ -41,6 +41,19 @@ HTTP_ROUTES = Rule("httproutes", _PARTS, "gateway.networking.k8s.io")
 INGRESS_CLASSES = Rule("ingressclasses", ("list",), "networking.k8s.io")
 """Of the cluster, so of a ClusterRole: `moorage doctor` looks whether there are those that templates name."""
 
+_GIVEN = ("get", "create", "delete")
+
+KUBECONFIGS = (
+    Rule("serviceaccounts", _GIVEN),
+    Rule("serviceaccounts/token", ("create",)),
+    Rule("roles", _GIVEN, "rbac.authorization.k8s.io"),
+    Rule("rolebindings", _GIVEN, "rbac.authorization.k8s.io"),
+    Rule("secrets", ("patch",)),
+    Rule("pods/exec", ("get", "create")),
+    Rule("pods/portforward", ("get", "create")),
+)
+"""Needed as well where users are given kubeconfigs. The last two are handed on: nobody gives rights they have not."""
+
 WELCOME = (
     Rule("namespaces", ("get",)),
     Rule("events", ("list",)),
@@ -54,9 +67,13 @@ def _for_routes(needs: Needs) -> tuple[Rule, ...]:
     return (*([INGRESSES] if Ingress in used else []), *([HTTP_ROUTES] if Gateway in used else []))
 
 
+def _for_kubeconfigs(needs: Needs) -> tuple[Rule, ...]:
+    return KUBECONFIGS if needs.kubeconfigs else ()
+
+
 def needed_for(needs: Needs) -> tuple[Rule, ...]:
     """What templates want as well as what all of them need."""
-    return (*NEEDED, *_for_routes(needs))
+    return (*NEEDED, *_for_routes(needs), *_for_kubeconfigs(needs))
 
 
 _RBAC = "rbac.authorization.k8s.io"
@@ -105,4 +122,5 @@ def everywhere_for(needs: Needs) -> tuple[Rule, ...]:
 
 def in_users_for(needs: Needs) -> tuple[Rule, ...]:
     """And in those of users."""
-    return (*IN_USERS, *(replace(rule, verbs=("get", "create", "delete")) for rule in _for_routes(needs)))
+    routes = (replace(rule, verbs=_GIVEN) for rule in _for_routes(needs))
+    return (*IN_USERS, *routes, *_for_kubeconfigs(needs))

@@ -2,10 +2,10 @@
 
 import asyncio
 import builtins
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec
@@ -33,6 +33,8 @@ from consumer.provisioners.kubernetes.kinds import (
     namespace_of,
     uid_of,
 )
+from consumer.provisioners.kubernetes.kubeconfig import RENEW_AT, renew_at
+from consumer.provisioners.kubernetes.kubeconfigs import Kubeconfigs
 from consumer.provisioners.kubernetes.leading import Routes
 from consumer.provisioners.kubernetes.logins import login_secret_of, secret_name
 from consumer.provisioners.kubernetes.manifests import anchor_of, network_policy_of, owned_by, secret_of, service_of
@@ -69,6 +71,7 @@ class KubernetesProvisioner:
         self._routes = Routes(self._client, self._objects, options)
         self._namespaces = Namespaces(self._client, self._objects, options)
         self._volumes = Volumes(self._client, self._objects, options)
+        self._kubeconfigs = Kubeconfigs(self._client, self._objects, options)
         self._requests = InFlight()
         path = options.registry_credentials
         self._credentials = RegistryCredentials(path) if path is not None else None
@@ -106,9 +109,20 @@ class KubernetesProvisioner:
     async def extend(self, key: str, until: datetime) -> bool:
         found = await self._anchors_of(key)
         alive = [anchor for anchor in found if facts_of(anchor) and not is_dying(anchor)]
-        for anchor in alive:
-            await self._requests.run(key, self._extended(anchor, until))
+        try:
+            for anchor in alive:
+                await self._requests.run(key, self._extended(anchor, until))
+        except Unavailable as error:  # it has just answered: this is about one environment, and others may go on
+            raise Transient("runtime_error", error.message) from error
         return bool(alive)
+
+    @decided
+    async def kubeconfig(self, key: str) -> str | None:
+        """The kubeconfig of the user of this key's environment, if they have one. It is told nobody else."""
+        for each in await self._of(key):
+            if each.status is not Status.DYING and (found := await self._kubeconfigs.of(each.anchor)) is not None:
+                return found
+        return None
 
     @decided
     async def remove(self, key: str, *, keep: bool = False) -> bool:
@@ -122,7 +136,11 @@ class KubernetesProvisioner:
 
         # The cluster would do it by itself, but in its own time: it collects so many objects a second, and no more.
         # What keeps a pod in its place stays until it is gone; so does the anchor, which tells others of it.
-        await asyncio.gather(*deletions(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in routes))
+        await asyncio.gather(
+            *deletions(POD, SERVICE, SECRET),
+            *(self._objects.delete(*each) for each in routes),
+            *(self._kubeconfigs.take_back(anchor) for anchor in found[ANCHOR]),
+        )
         await asyncio.gather(*deletions(NETWORK_POLICY, ANCHOR))
         volume = not keep and await self._volumes.remove(key)
         return volume or bool(routes) or any(found.values())
@@ -222,12 +240,22 @@ class KubernetesProvisioner:
         return found
 
     async def _extended(self, anchor: Object, until: datetime) -> Object:
-        """The anchor with the end of its reservation as it is now."""
-        end = {EXPIRES_AT: until.isoformat()}
-        if end.items() <= facts_of(anchor).items():
-            return anchor
+        """The anchor with the end of its reservation as it is now. If there is a kubeconfig, it holds until then."""
+        due, now = renew_at(anchor), datetime.now(UTC)
+        if facts_of(anchor).get(EXPIRES_AT) != until.isoformat():
+            # Due from now on: should this be all that is done, the next one to come by goes on.
+            end = {EXPIRES_AT: until.isoformat()} | ({} if due is None else {RENEW_AT: now.isoformat()})
+            anchor, due = await self._annotated(anchor, end), due and now
+        if due is not None and due <= now:
+            return await self._with_kubeconfig(anchor, until)
+        return anchor
+
+    async def _with_kubeconfig(self, anchor: Object, until: datetime) -> Object:
+        return await self._annotated(anchor, await self._kubeconfigs.give(anchor, until))
+
+    async def _annotated(self, anchor: Object, annotations: Mapping[str, str]) -> Object:
         try:
-            return await self._client.patch(ANCHOR, anchor, {"metadata": {"annotations": end}})
+            return await self._client.patch(ANCHOR, anchor, {"metadata": {"annotations": annotations}})
         except Missing as error:
             raise Transient("runtime_busy", "The environment was removed while it was looked at.") from error
 
@@ -236,6 +264,8 @@ class KubernetesProvisioner:
         report(Progress("creating", spec.name))
         notes = await self._requests.run(spec.key, self._volumes.ensure(spec, namespace_of(anchor)))
         service, route, pod = await self._requests.run(spec.key, self._parts(spec, anchor, new=new))
+        if spec.kubernetes.kubeconfig and renew_at(anchor) is None:
+            anchor = await self._requests.run(spec.key, self._with_kubeconfig(anchor, spec.expires_at))
         pod = await self._starts.ready(spec, pod, report)
         if service is not None and service["spec"]["type"] == "LoadBalancer":
             service = await self._starts.address(service, report)

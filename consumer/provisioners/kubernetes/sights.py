@@ -9,6 +9,7 @@ from consumer.catalog.images import split_reference
 from consumer.handling.ports import Ending, Environment, Status
 from consumer.provisioners.access import build_access, hints_of
 from consumer.provisioners.kubernetes.kinds import Object, belongs_to_anchor, is_dying, name_of, namespace_of, uid_of
+from consumer.provisioners.kubernetes.kubeconfig import renew_at
 from consumer.provisioners.kubernetes.kubectl import kubectl_of
 from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.kubernetes.options import KubernetesOptions
@@ -52,7 +53,7 @@ class Sight:
             image_digest=digest_of(self.pod) if self.pod is not None else None,
         )
         ending = ending_of(self.pod) if self.pod is not None else None
-        return shown if ending is None else replace(shown, ending=ending)
+        return replace(shown, ending=ending, renew_at=renew_at(self.anchor))
 
     def _access(self, options: KubernetesOptions) -> Access:
         host, ports = f"{name_of(self.anchor)}.{namespace_of(self.anchor)}.svc", []

@@ -19,6 +19,7 @@ from kubernetes_asyncio.client import (
     CoreV1Api,
     CustomObjectsApi,
     NetworkingV1Api,
+    RbacAuthorizationV1Api,
 )
 from kubernetes_asyncio.config import load_kube_config
 
@@ -195,7 +196,22 @@ class KubernetesHarness(Harness):
         found = [each for kind in kinds for each in (await kind(namespace)).items]
         names = [f"{type(each).__name__} {each.metadata.name}" for each in found]
         names += [f"HTTPRoute {each['metadata']['name']}" for each in await self.http_routes()]
-        return [name for name in names if name != "V1ConfigMap kube-root-ca.crt"]
+        return [name for name in names if name != "V1ConfigMap kube-root-ca.crt"] + await self._rights()
+
+    async def _rights(self) -> list[str]:
+        """The accounts and roles of users; tests have some of their own."""
+        roles = RbacAuthorizationV1Api(self.api)
+        kinds = (
+            self.core.list_namespaced_service_account,
+            roles.list_namespaced_role,
+            roles.list_namespaced_role_binding,
+        )
+        found = [each for kind in kinds for each in (await kind(self.namespace)).items]
+        return [
+            f"{type(each).__name__} {each.metadata.name}"
+            for each in found
+            if each.metadata.name.endswith("-kubeconfig")
+        ]
 
     async def http_routes(self) -> list[dict[str, Any]]:
         """None where the cluster does not know them."""

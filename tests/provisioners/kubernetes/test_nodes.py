@@ -1,20 +1,28 @@
 """What a kubelet makes of our pods: programs that run, answer, end, and are kept in their place."""
 
 import asyncio
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 import pytest
 
-from consumer.catalog.environment import EnvironmentSpec, Limits, Readiness
+from consumer.catalog.environment import EnvironmentSpec, Limits, Port, Readiness
+from consumer.catalog.environment import Kubernetes as Wanted
 from consumer.catalog.security import Security
 from consumer.catalog.ssh_keys import Login, read_public_key
 from consumer.handling.errors import Permanent
 from consumer.handling.ports import Provisioner, Status
+from consumer.provisioners.kubernetes import KubernetesProvisioner
 from tests.provisioners.harness import WEB_PORT, fetch, ignore
 from tests.provisioners.kubernetes.conftest import RESTRICTED
 from tests.provisioners.kubernetes.harness import KubernetesHarness
 from tests.services import Kubernetes
+from tests.services.kubectl import path_of_kubectl
+from tests.services.ports import free_port
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.timeout(120)]
 
@@ -69,6 +77,41 @@ async def test_a_program_is_reached_with_all_that_it_was_given(
     assert (await fetch(f"{url}/id.txt")).startswith("uid=1000 gid=1000")
     assert made.status is Status.RUNNING
     assert await provisioner.find(spec.key) == made
+
+
+async def test_the_lines_for_kubectl_do_what_they_say_with_the_users_kubeconfig(
+    nodes: KubernetesHarness, kubernetes_with_kubelet: Kubernetes, tmp_path: Path
+) -> None:
+    provisioner, file, local_port = nodes.provisioner_with(stop_timeout=1), tmp_path / "kubeconfig", free_port()
+    assert isinstance(provisioner, KubernetesProvisioner)
+    until = datetime.now(UTC) + timedelta(hours=1)
+    spec = spec_of(
+        nodes,
+        command=shell("echo it began; " + SERVES),
+        ports=(Port(WEB_PORT, service=local_port),),
+        kubernetes=Wanted(kubeconfig=True),
+        expires_at=until,
+    )
+    made = await provisioner.ensure(spec, ignore)
+    file.write_text(await provisioner.kubeconfig(spec.key) or "")
+
+    def run(line: str, stdin: str = "") -> str:
+        return kubernetes_with_kubelet.kubectl(*line.split()[1:], stdin=stdin, kubeconfig=file)
+
+    lines = made.access.kubectl
+    assert lines is not None
+    assert "it began" in await asyncio.to_thread(run, lines.logs.replace(" -f ", " "))
+    assert "uid=1000" in await asyncio.to_thread(run, lines.exec, "cat /tmp/id.txt\n")
+    forwarding = await asyncio.create_subprocess_exec(
+        path_of_kubectl(), f"--kubeconfig={file}", *lines.port_forward[0].split()[1:], stdout=DEVNULL, stderr=DEVNULL
+    )
+    try:
+        assert "PWD=" in await fetch(f"http://127.0.0.1:{local_port}/env.txt", within=20)
+    finally:
+        forwarding.terminate()
+        await forwarding.wait()
+    with pytest.raises(CalledProcessError):
+        await asyncio.to_thread(run, f"kubectl -n {nodes.namespace} get pods")
 
 
 async def test_what_is_let_in_by_ssh_is_a_file_that_sshd_takes(

@@ -21,6 +21,7 @@ from consumer.provisioners.kubernetes.permissions import (
     HTTP_ROUTES,
     INGRESS_CLASSES,
     INGRESSES,
+    KUBECONFIGS,
     NEEDED,
     WELCOME,
     Rule,
@@ -63,6 +64,12 @@ def test_the_how_to_has_the_rules_for_routes() -> None:
     ]
 
     assert shown == written([INGRESSES, INGRESS_CLASSES, HTTP_ROUTES])
+
+
+def test_the_how_to_has_the_rules_that_kubeconfigs_need() -> None:
+    (rules,) = re.findall(r"```yaml\n(- \{apiGroups.*?)```", HOW_TO.read_text(encoding="utf-8"), re.DOTALL)
+
+    assert yaml.safe_load(rules) == written(KUBECONFIGS)
 
 
 def test_a_rule_is_shown_as_it_stands_in_a_role() -> None:
