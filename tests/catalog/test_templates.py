@@ -348,6 +348,16 @@ def test_what_templates_need_of_a_runtime_is_put_together() -> None:
     assert not both.needs("podman").images
 
 
+def test_who_is_given_a_kubeconfig_has_the_same_environment() -> None:
+    line = "  - {name: web, match: {type: Linux container}, runtime: kubernetes, image: nginx"
+    texts = (f"{HEAD}{line}}}\n", f"{HEAD}{line}, kubernetes: {{kubeconfig: true}}}}\n")
+    without, given = (Catalog.from_yaml(text, instance="test") for text in texts)
+    assert (without.needs("kubernetes").kubeconfigs, given.needs("kubernetes").kubeconfigs) == (set(), {"web"})
+    specs = [each.resolve(reservation()) for each in (without, given)]
+    assert [spec.kubernetes.kubeconfig for spec in specs] == [False, True]
+    assert specs[0].spec_hash == specs[1].spec_hash
+
+
 @pytest.mark.parametrize(
     ("defaults", "expected"),
     [

@@ -152,15 +152,6 @@ async def test_it_is_worth_nothing_once_the_environment_is_gone(harness: Kuberne
         assert await refused(api, harness, again.name) == 401
 
 
-async def test_who_deletes_the_anchor_has_taken_it_back(harness: KubernetesHarness) -> None:
-    made = await given(harness, provisioner_of(harness), asked(harness))
-    assert len([each for each in await harness.leftovers() if each.endswith("-kubeconfig")]) == 4
-
-    await harness.core.delete_namespaced_config_map(made.name, harness.namespace)
-
-    await harness.nothing_left()
-
-
 async def test_it_follows_the_end_of_the_reservation(harness: KubernetesHarness) -> None:
     provisioner, spec = provisioner_of(harness), asked(harness)
     made = await given(harness, provisioner, spec)
@@ -242,7 +233,9 @@ async def test_an_extension_that_was_cut_off_is_gone_on_with(
     assert nearly(runs_out(await kubeconfig(provisioner, spec)), later)
 
 
-async def test_two_members_at_once_give_out_one_that_is_good(harness: KubernetesHarness) -> None:
+async def test_two_members_at_once_give_out_one_that_is_good_and_goes_with_the_anchor(
+    harness: KubernetesHarness,
+) -> None:
     spec = asked(harness)
     members = [provisioner_of(harness) for _ in range(2)]
 
@@ -252,6 +245,8 @@ async def test_two_members_at_once_give_out_one_that_is_good(harness: Kubernetes
     assert len([each for each in await harness.leftovers() if each.endswith("-kubeconfig")]) == 4
     async with used(await kubeconfig(members[0], spec)) as api:
         assert all(await allowed(api, harness.namespace, made[0].name, OWN))
+    await harness.core.delete_namespaced_config_map(made[0].name, harness.namespace)
+    await harness.nothing_left()
 
 
 async def test_moorage_gives_them_out_with_exactly_the_rules_for_it(
@@ -271,7 +266,8 @@ async def test_moorage_gives_them_out_with_exactly_the_rules_for_it(
         allowed_of = {(verb, rule.group, rule.resource) for rule in rules for verb in rule.verbs}
         assert {each for each in requests if each[2] not in UNRESTRICTED} <= allowed_of
         handed_on = {each for each in wanted if each[2] in ("pods/exec", "pods/portforward")}
-        assert wanted - requests == handed_on
+        collected = {each for each in wanted if each[0] == "delete"}  # by the cluster itself, if it is quick
+        assert handed_on <= wanted - requests <= handed_on | collected
 
 
 async def test_without_the_rules_for_it_doctor_names_them_and_starts_wait(
