@@ -181,6 +181,7 @@ def _kubernetes(settings: Settings, cluster: EngineSection | None) -> Provisione
                 name=cluster.full_name,
                 service=cluster.service or settings.kubernetes_service,
                 public_host=cluster.public_host or (settings.public_host if at_home else None),
+                public_server=cluster.public_server or (options.public_server if at_home else None),
                 storage_class=cluster.storage_class or settings.storage_class,
             )
     except ValueError as error:

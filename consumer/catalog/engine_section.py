@@ -18,10 +18,11 @@ _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}|[0-9A-Fa-f:.]{2,45}")
 _SOCKET = re.compile(r"unix:///.+")
 _AWAY = re.compile(r"(?:tcp|http|https|ssh)://.+")
+_SERVER = re.compile(r"https://[A-Za-z0-9\[][^\s@]*")
 _TLS = ("tcp://", "https://")
 
 _OF_ENGINES = ("url", "tls", "bind_host")
-_OF_CLUSTERS = ("kubeconfig", "context", "namespace", "service", "storage_class")
+_OF_CLUSTERS = ("kubeconfig", "context", "namespace", "service", "storage_class", "public_server")
 
 
 def _name(value: str) -> str:
@@ -53,6 +54,12 @@ def _path(value: Any) -> Path:
 def _host(value: str) -> str:
     if not _HOST.fullmatch(value):
         raise problem(f"{quoted(value)} is neither a host name nor an address")
+    return value
+
+
+def _server(value: str) -> str:
+    if not _SERVER.fullmatch(value):
+        raise problem(f"{quoted(value)} is not the URL of an API server, such as https://west.example.org:6443")
     return value
 
 
@@ -88,6 +95,7 @@ class EngineSection(Section):
     namespace: Annotated[str, AfterValidator(_namespace)] | None = None
     service: ServiceType | None = None
     storage_class: Annotated[str, AfterValidator(fields.object_name)] | None = None
+    public_server: Annotated[str, AfterValidator(_server)] | None = None
 
     @property
     def full_name(self) -> str:

@@ -157,6 +157,7 @@ def test_an_engine_of_a_file_without_engines_is_explained() -> None:
         (cluster(namespace="Labs"), '"Labs" is not a namespace: use lower-case letters'),
         (cluster(context=" "), "context: is empty"),
         (cluster(storage_class="fast/ssd"), '"fast/ssd" is not the name of an object of a cluster'),
+        (cluster(public_server="http://x"), '"http://x" is not the URL of an API server'),
         (cluster(service="ingress"), "engines[0].service: should be 'cluster', 'node-port' or 'load-balancer'"),
         (cluster(capacity=""), "engines[0].capacity: is missing"),
         (cluster(contxt="x"), 'engines[0].contxt: is not known; did you mean "context"?'),

@@ -241,7 +241,7 @@ engines:
   - {name: here, runtime: kubernetes, namespace: labs-2, capacity: 2}
   - {name: other, runtime: kubernetes, context: other, service: load-balancer, capacity: 2}
   - {name: far, runtime: kubernetes, kubeconfig: /etc/far,
-     public_host: far.example.org, storage_class: far, capacity: 1}
+     public_host: far.example.org, public_server: "https://far.example.org", storage_class: far, capacity: 1}
 templates:
   - {name: pool, match: {type: Pool}, runtime: kubernetes, engines: [here, other, far], image: nginx}
 """
@@ -252,6 +252,7 @@ def clusters(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str = CLUSTERS
     monkeypatch.setenv("KUBECONFIG", "/etc/ours")
     monkeypatch.setenv("MOORAGE_KUBERNETES_CONTEXT", "ours")
     monkeypatch.setenv("MOORAGE_KUBERNETES_SERVICE", "node-port")
+    monkeypatch.setenv("MOORAGE_KUBERNETES_PUBLIC_SERVER", "https://lab.example.org")
     monkeypatch.setenv("K8S_NAMESPACE", "labs")
     return engines(monkeypatch, folder, text)
 
@@ -274,6 +275,12 @@ def test_each_cluster_of_the_file_is_a_runtime_and_what_it_leaves_out_is_that_of
         "kubernetes@here": ("node-port", "lab.example.org", None),
         "kubernetes@other": ("load-balancer", None, None),
         "kubernetes@far": ("node-port", "far.example.org", "far"),
+    }
+    assert {name: each.public_server for name, each in options.items()} == {
+        "kubernetes": "https://lab.example.org",
+        "kubernetes@here": "https://lab.example.org",
+        "kubernetes@other": None,
+        "kubernetes@far": "https://far.example.org",
     }
 
 
