@@ -147,6 +147,11 @@ def test_kubectl_is_told_of_where_it_is_needed_or_allowed(host: str, kubectl: Ku
     assert message(access=access) == f"{READY} In a browser: http://{host}:80{more}"
 
 
+def test_kubectl_is_not_told_of_where_a_page_is_reached_from_outside() -> None:
+    access = Access(host="x.labs.svc", url="https://x.labs.example.org", kubectl=KUBECTL)
+    assert message(access=access) == f"{READY} In a browser: https://x.labs.example.org"
+
+
 def test_long_refusals_keep_their_advice() -> None:
     advice = "Ask for one of: " + ", ".join(f"image-{number}" for number in range(30)) + "."
     reason = Reason(code="image_not_allowed", message=f"{'No. ' * 5}{advice}")
