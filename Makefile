@@ -3,6 +3,10 @@ VENV ?= .venv
 PYTHON ?= $(firstword $(wildcard $(VENV)/bin/python) python3)
 BIN := $(VENV)/bin
 
+# Tests mostly wait, so two run at once; with MOORAGE_TEST_WORKERS=1 one after the other, as `pytest` alone runs them.
+MOORAGE_TEST_WORKERS ?= 2
+WORKERS := $(if $(filter-out 0 1,$(MOORAGE_TEST_WORKERS)),--numprocesses=$(MOORAGE_TEST_WORKERS))
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo demo-env dev-env test lint format types contracts check lock bench schema services-up services-down clean
@@ -14,7 +18,7 @@ demo: demo-env ## see Moorage work on this machine, without Kafka or Docker
 	@$(BIN)/moorage demo $(ARGS)
 
 test: dev-env ## run every test with branch coverage, on real services where this machine has or can start them
-	@$(BIN)/python -m pytest --cov --cov-branch --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest --cov --cov-branch --cov-report=term $(WORKERS) $(ARGS)
 
 lint: dev-env ## look for defects and for unformatted files
 	@$(BIN)/ruff check

@@ -4,12 +4,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import pytest
 import structlog
 
-from tests import blocking
+from tests import blocking, order
+from tests.needs import services_of
 
 if TYPE_CHECKING:  # loading the Docker SDK takes longer than most unit tests
     from tests.services import DockerEngine, KafkaBroker, Kubernetes, PodmanEngine, Registry, ServiceMissing
@@ -23,22 +24,11 @@ structlog.configure(
     ]
 )
 
-_SERVICE_OF_FIXTURE = {
-    "kafka": "kafka",
-    "start_kafka": "kafka",
-    "own_kafka": "kafka",
-    "docker_engine": "docker",
-    "own_engine": "docker",
-    "podman_engine": "podman",
-    "rootless_podman": "podman",
-    "registry": "registry",
-    "private_registry": "registry",
-    "kubernetes": "kubernetes",
-    "kubernetes_namespace": "kubernetes",
-    "kubernetes_with_kubelet": "kubelet",
-    "helm": "helm",
-    "gateway_api": "gateway-api",
-}
+# GNU readline, which pytest loads, gives the size of its terminal to child processes: to workers and what they start.
+for size in ("COLUMNS", "LINES"):
+    os.environ.pop(size, None)
+
+_notes_of_workers: list[str] = []
 _IN_CI = os.environ.get("CI") == "true"
 
 
@@ -194,20 +184,16 @@ def pytest_runtest_call() -> Generator[None, object, object]:
     return outcome
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(order)
     # As Ctrl-C does: whoever ends the run, fixtures get to stop what they started.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first: what a real service says matters when the rules hold."""
-    items.sort(key=lambda item: bool(_services(item)))
-
-
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install and fetch before the first test, since a test's time limit includes its fixtures."""
-    needed = {service for item in session.items for service in _services(item)}
+    needed = {service for item in session.items for service in services_of(item)}
     if needed and not session.config.option.collectonly:
         from tests.services.prepare import prepare_what_is_possible
 
@@ -216,16 +202,31 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             prepare_what_is_possible(sorted(needed))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["notes"] = _notes()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker had to say is for the summary at the end; one that crashed says nothing."""
+    _notes_of_workers.extend(getattr(node, "workeroutput", {}).get("notes", []))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    services = sys.modules.get("tests.services")  # loaded only if a test asked for one
-    for note in services.notes if services else []:
+    for note in dict.fromkeys([*_notes(), *_notes_of_workers]):
         terminalreporter.section("services", yellow=True)
         terminalreporter.write_line(note)
 
 
-def _services(item: pytest.Item) -> set[str]:
-    names: list[str] = getattr(item, "fixturenames", [])
-    marked = {
-        mark for mark in ("docker", "podman", "kubernetes", "kubelet") if item.get_closest_marker(mark)
-    }  # fixtures asked for by parameter
-    return marked | {_SERVICE_OF_FIXTURE[name] for name in names if name in _SERVICE_OF_FIXTURE}
+def _notes() -> list[str]:
+    services = sys.modules.get("tests.services")  # loaded only if a test asked for one
+    return services.notes if services else []
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A worker that crashed, or had no time left to end what it had started, leaves that to us."""
+    if config.getoption("numprocesses", None):
+        from tests.services.rundir import end_stale
+
+        end_stale()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.services.missing import ServiceMissing
+from tests.services.rundir import one_at_a_time, run_dirs
 
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _TABLES = ("filter", "nat")
@@ -40,15 +41,20 @@ class HostNetwork:
 
         Whoever makes no filter rules out here says so, lest those that others make meanwhile are taken for theirs.
         """
+        with one_at_a_time("network"):
+            return cls._claim(run_dir, filter_rules)
+
+    @classmethod
+    def _claim(cls, run_dir: Path, filter_rules: bool) -> "HostNetwork":
         addresses, pool = ipaddress.ip_network(_unused_range()).subnets()
         rules = {table: _rules(table) for table in _TABLES}
         usable = all(rules.values())
         taken = any("DOCKER" in rule for table in rules.values() for rule in table)
         bridge = f"mrg{run_dir.name[-8:]}"
         own = f"{addresses[0]}/24"
-        network = cls(
-            bridge, own, str(pool), usable, filter_rules and usable and not taken, rules, _FORWARDING.read_text()
-        )
+        forwarding = next((other.forwarding_before for other in _claims()), _FORWARDING.read_text())
+        filters = filter_rules and usable and not taken
+        network = cls(bridge, own, str(pool), usable, filters, rules, forwarding)
         (run_dir / _RECORD).write_text(json.dumps(asdict(network)))
         _ip("link", "add", "name", bridge, "type", "bridge")
         _ip("address", "add", f"{addresses[1]}/24", "dev", bridge)
@@ -67,13 +73,18 @@ class HostNetwork:
         network = cls.claimed(run_dir)
         if network is None:
             return
-        for link in _bridges_in(network.pool) | {network.bridge}:
+        with one_at_a_time("network"):
+            network._give_back(run_dir)
+
+    def _give_back(self, run_dir: Path) -> None:
+        for link in _bridges_in(self.pool) | {self.bridge}:
             subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
-        if network.filters:
+        if self.filters:
             for table in _TABLES:
-                _put_back(table, network)
-            _FORWARDING.write_text(network.forwarding_before)
-        (run_dir / _RECORD).unlink()
+                _put_back(table, self)
+        (run_dir / _RECORD).unlink(missing_ok=True)
+        if not any(_claims()):  # packets of others go through this machine as well
+            _FORWARDING.write_text(self.forwarding_before)
 
     @classmethod
     def claimed(cls, run_dir: Path) -> "HostNetwork | None":
@@ -101,6 +112,13 @@ def one_more_address(address: str) -> Iterator[None]:
         yield
     finally:
         _ip("link", "delete", bridge)
+
+
+def _claims() -> Iterator[HostNetwork]:
+    """What others of this user have now."""
+    for run_dir in run_dirs():
+        if (network := HostNetwork.claimed(run_dir.path)) is not None:
+            yield network
 
 
 def _unused_range() -> str:

@@ -4,6 +4,7 @@ import random
 import socket
 
 _BELOW_EPHEMERAL = range(15_000, 32_000)
+_RANDOM = random.SystemRandom()  # nobody seeds it, so two processes are not led to the same ports
 
 
 def free_port() -> int:
@@ -12,7 +13,7 @@ def free_port() -> int:
     That range is a trap: a client that keeps dialling a dead server on such a port is in the end given that very port
     as its own, connects to itself, and the server cannot come back.
     """
-    for port in random.sample(_BELOW_EPHEMERAL, 200):
+    for port in _RANDOM.sample(_BELOW_EPHEMERAL, 200):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -13,20 +13,22 @@ from tests.services.missing import ServiceMissing
 from tests.services.packages import need
 from tests.services.podman import prepare_podman_programs, running_podman
 from tests.services.registry import prepare_registry
+from tests.services.rundir import one_at_a_time
 from tests.services.ssh import need_ssh
 
 
 def prepare(services: Iterable[str]) -> None:
     """Install and fetch what starts of these services need. Raises ServiceMissing."""
-    for service in services:
-        SERVICES[service]()
+    with one_at_a_time("prepare"):
+        for service in services:
+            SERVICES[service]()
 
 
 def prepare_what_is_possible(services: Iterable[str]) -> None:
     """`prepare` for a test run, where a missing service is told by the tests that need it."""
     for service in services:
         with contextlib.suppress(ServiceMissing):
-            SERVICES[service]()
+            prepare([service])
 
 
 def _prepare_docker() -> None:

@@ -7,6 +7,7 @@ process ids that may have been given to somebody else since.
 
 import atexit
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -151,6 +152,14 @@ def end_stale() -> None:
         with contextlib.suppress(FileNotFoundError):  # another run ends it at the same time
             if run_dir.stale:
                 run_dir.end()
+
+
+@contextlib.contextmanager
+def one_at_a_time(what: str) -> Iterator[None]:
+    """No other process of this user does it meanwhile."""
+    with (_base() / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _base() -> Path:

@@ -131,6 +131,7 @@ async def test_nothing_is_left_of_five_hundred_environments_amid_faults(
         await member.list()
     assert await harness.leftovers() == []
 
+    monkeypatch.setattr("consumer.provisioners.docker.networks._FAREWELL", 60)  # a busy engine is no failure here
     for member in members:
         await member.close()
     assert await harness.networks() == []

@@ -5,7 +5,7 @@ import pytest
 from tests.provisioners.docker.harness import EngineUnderTest, on_each
 from tools.engines import KINDS, OF_THE_MACHINE, PAGE, Seen, look, table, with_table, written
 
-pytestmark = [pytest.mark.docker, pytest.mark.podman]
+pytestmark = pytest.mark.docker
 
 
 @on_each
