@@ -202,6 +202,10 @@ class KubernetesProvisioner:
         """The anchor of this very spec, and whether it is new. Dying ones are waited out."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.gone_timeout
+        if self._options.users is not None:  # what is there already may be elsewhere, and its user need no namespace
+            there = [each for each in await self._anchors_of(spec.key) if not is_dying(each)]
+            if there:
+                return await self._adopted(min(there, key=_age), spec), False
         while loop.time() < deadline:
             wanted = anchor_of(spec, await self._namespaces.ensure(spec.user), self._options)
             made, refusal = await self._made(wanted)  # mostly there is none: trying costs less than looking first
@@ -212,8 +216,7 @@ class KubernetesProvisioner:
                 await self._objects.delete(ANCHOR, made, foreground=True)
                 made = None
             if made is None and first is not None:
-                refuse_other_spec(facts_of(first), spec)
-                return await self._extended(first, spec.expires_at), False
+                return await self._adopted(first, spec), False
             for anchor in found:
                 if is_dying(anchor):
                     await self._objects.gone(ANCHOR, anchor)
@@ -225,6 +228,10 @@ class KubernetesProvisioner:
                 refuse_foreign(facts_of(holder), self._options.instance, spec)
                 await asyncio.sleep(_LOOK_AGAIN)  # ours, but made or removed by somebody else in this moment
         raise Transient("runtime_busy", "Something else is still at work on this environment.")
+
+    async def _adopted(self, anchor: Object, spec: EnvironmentSpec) -> Object:
+        refuse_other_spec(facts_of(anchor), spec)
+        return await self._extended(anchor, spec.expires_at)
 
     async def _made(self, wanted: dict[str, Any]) -> tuple[Object | None, ProvisionerError | None]:
         """A new anchor; or none: its name is taken, or the cluster refuses it, as quotas do even if it is there."""

@@ -75,6 +75,7 @@ async def test_moorage_works_with_the_rules_it_needs_and_gives_itself_the_rest(
     assert asked <= allowed
     assert allowed - asked <= NOT_ASKED | NOT_SEEN | {
         ("bind", "rbac.authorization.k8s.io", "clusterroles"),
+        ("get", "", "configmaps"),
         ("get", "", "pods/log"),
         ("watch", "", "configmaps"),
     }
