@@ -19,7 +19,7 @@ _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _KEY = re.compile(rf"(?:(?=[^/]{{1,253}}/){_LABEL}(?:\.{_LABEL})*/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,61}}[A-Za-z0-9])?")
 _CLASS = "kubernetes.io/ingress.class"
 _MOST_ANNOTATIONS, _LONGEST_ANNOTATION = 32, 4096
-_TLS = {"true": True, "yes": True, "false": False, "no": False}
+_TLS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def _host(value: str) -> str:
@@ -42,7 +42,7 @@ def _namespace(value: str) -> str:
 
 def _tls(value: Any) -> bool | str:
     text = fields.text(value)
-    return _TLS[text] if text in _TLS else fields.object_name(text)
+    return _TLS[text.lower()] if text.lower() in _TLS else fields.object_name(text)
 
 
 def _annotations(value: Any) -> Mapping[str, str]:

@@ -50,11 +50,11 @@ class Ends:
         index = self._remembered(environment.reservation_id)
         if index is None or index.phase is not Phase.ACTIVE or index.runtime != environment.runtime:
             return None
-        if environment.status is Status.DYING:
+        if environment.status is Status.DYING or self._lifecycle.removes(environment.reservation_id):
             return None
         shown, renew_at = environment.expires_at, environment.renew_at
-        known = shown is not None and shown.timestamp() == index.end
-        if known and (renew_at is None or renew_at > self._now()):
+        known, now = shown is not None and shown.timestamp() == index.end, self._now()
+        if known and (renew_at is None or renew_at > now or index.end <= now.timestamp()):
             return None
         return datetime.fromtimestamp(index.end, UTC)
 
@@ -68,6 +68,7 @@ class Ends:
             try:
                 if await self._lifecycle.extend(environment, until):
                     log.info("end_told", runtime=environment.runtime, until=until.isoformat(), **about)
+                await asyncio.sleep(0)  # not every runtime has to wait for an answer
             except ProvisionerError as error:
                 log.warning("end_not_told", runtime=environment.runtime, code=error.code, why=error.message, **about)
                 if isinstance(error, Unavailable):

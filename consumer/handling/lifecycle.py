@@ -43,6 +43,7 @@ _PHASES = {
     "starting": "It was still being started",
     "waiting": "It ran, but was not ready: …",
     "addressing": "Its load balancer still had no address",
+    "routing": "No Gateway had taken its HTTPRoute",
 }
 """What was going on at each stage that runtimes report; the dots stand for its detail."""
 

@@ -66,9 +66,13 @@ class Reconciliation:
 
     async def run(self, review: Callable[[Assignment, str], bool]) -> None:
         """Compare every `interval` seconds, until cancelled; `review` is called for what differs for too long."""
-        while True:
-            await asyncio.sleep(self._interval)
-            await self.compare(review)
+        async with asyncio.TaskGroup() as tasks:
+            telling: asyncio.Task[None] | None = None
+            while True:
+                await asyncio.sleep(self._interval)
+                look = await self.compare(review)
+                if telling is None or telling.done():  # many ends take their time, and nothing else waits for them
+                    telling = tasks.create_task(self._ends.tell(look.environments))
 
     async def watch(self, provisioner: Provisioner, review: Callable[[Assignment, str], bool]) -> None:
         """Have `review` called soon for what a runtime says has ended, until cancelled; Moorage's own doing aside.
@@ -115,8 +119,8 @@ class Reconciliation:
         self._ledger.observe(look.environments, look.silent.keys())
         return look
 
-    async def compare(self, review: Callable[[Assignment, str], bool]) -> None:
-        """Once. Nothing is said of what may be on a runtime that does not answer."""
+    async def compare(self, review: Callable[[Assignment, str], bool]) -> Look:
+        """Once; what was seen. Nothing is said of what may be on a runtime that does not answer."""
         look = await self._look()
         now, differing = self._now(), dict(self._unwanted(look.environments))
         differing |= await self._gone(look)
@@ -126,7 +130,7 @@ class Reconciliation:
             if review(differing[reservation_id], reservation_id):
                 del self._since[reservation_id]
         log.debug("reconciled", environments=len(look.environments), differences=len(differing), reviewed=len(lasting))
-        await self._ends.tell(look.environments)
+        return look
 
     def _unwanted(self, environments: Iterable[Environment]) -> Iterator[tuple[str, Assignment]]:
         """The reservations that have an environment and should not, and who is to look at them."""

@@ -1,7 +1,7 @@
 """What everything created carries, and how an environment is read back from it. No I/O here."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.identity import (
@@ -104,6 +104,7 @@ def _number(text: str | None) -> int | None:
 def moment_of(text: str | None) -> datetime | None:
     """The time in a label; None where there is none."""
     try:
-        return datetime.fromisoformat(text) if text else None
+        moment = datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from consumer.catalog.environment import Kubernetes as Wishes
 from consumer.catalog.needs import Needs
 from consumer.handling.ports import Level
 from consumer.provisioners.kubernetes import KubernetesProvisioner, UserNamespaces
@@ -147,17 +148,18 @@ def test_its_account_may_do_nothing_outside_of_where_environments_run(release: R
 async def test_with_a_namespace_for_each_user_it_works_by_the_charts_rules_and_in_no_other(
     release: Release, tmp_path: Path
 ) -> None:
-    release.put("install", "--set=environments.perUser=true")
+    release.put("install", "--set=environments.perUser=true", "--set=environments.userKubeconfigs=true")
     role = f"{release.name}-{release.name}-environments"
     harness = UsersHarness(str(release.kubeconfig(tmp_path / "kubeconfig")))
     harness.prefix = release.environments
     users = harness.namespace_of(ALICE.id)
     provisioner = KubernetesProvisioner(harness.options(harness.instance, users=UserNamespaces(role=role)))
-    spec = harness.spec()
+    spec, needs = harness.spec(kubernetes=Wishes(kubeconfig=True)), Needs(kubeconfigs=frozenset({"web"}))
     try:
-        assert [each for each in await provisioner.diagnose(Needs()) if each.level is Level.ERROR] == []
+        assert [each for each in await provisioner.diagnose(needs) if each.level is Level.ERROR] == []
         made = await provisioner.ensure(spec, ignore)
         assert await provisioner.list() == [made]
+        assert f"namespace: {users}" in (await provisioner.kubeconfig(spec.key) or "")
         assert await provisioner.remove(spec.key) is True
         await provisioner.close()
 

@@ -140,7 +140,7 @@ def _of_refusal(message: str) -> ProvisionerError:
     if _TERMINATING.search(message):
         return NamespaceGone("The namespace that the Kubernetes runtime works in is being deleted.")
     if _ESCALATION.search(message):
-        return Unavailable("Moorage cannot give users rights that it lacks itself: `moorage doctor` names them.")
+        return NotAllowed("Moorage cannot give users rights that it lacks itself: `moorage doctor` names them.")
     if _WEBHOOK.search(message):
         return refused(message)
     return NotAllowed(f"The cluster does not let Moorage do this: {_short(message)}")

@@ -47,7 +47,6 @@ ROLE = Kind("Role", "roles", "rbac.authorization.k8s.io")
 ROLE_BINDING = Kind("RoleBinding", "rolebindings", "rbac.authorization.k8s.io")
 
 NAMESPACE = Kind("Namespace", "namespaces")
-ROLE_BINDING = Kind("RoleBinding", "rolebindings", "rbac.authorization.k8s.io")
 RESOURCE_QUOTA = Kind("ResourceQuota", "resourcequotas")
 LIMIT_RANGE = Kind("LimitRange", "limitranges")
 

@@ -4,10 +4,13 @@ The anchor is told last: whoever finds it without a word of a kubeconfig gives o
 """
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from consumer.provisioners.kubernetes.client import Client
+from consumer.provisioners.kubernetes.errors import Missing, NotAllowed
 from consumer.provisioners.kubernetes.kinds import (
+    ANCHOR,
     ROLE,
     ROLE_BINDING,
     SECRET,
@@ -63,8 +66,13 @@ class Kubeconfigs:
         return kubeconfig_in(secret) if secret is not None and belongs_to_anchor(secret, anchor) else None
 
     async def take_back(self, anchor: Object) -> None:
-        """Have it lead nowhere. What is left, its secret, goes with the environment."""
+        """Have it lead nowhere. What is left, its secret, goes with the environment.
+
+        The anchor is told first: should it come to nothing more, there is one again when the environment is needed.
+        """
         if place_of(anchor) is not None:
+            with suppress(Missing):
+                await self._client.patch(ANCHOR, anchor, {"metadata": {"annotations": {RENEW_AT: None}}})
             await asyncio.gather(*(self._remove(kind, anchor) for kind in _RIGHTS))
 
     async def _keep(self, anchor: Object, kubeconfig: str) -> None:
@@ -74,6 +82,7 @@ class Kubeconfigs:
             await self._client.patch(SECRET, secret, {"stringData": body["stringData"]})
 
     async def _remove(self, kind: Kind, anchor: Object) -> None:
-        shown = await self._client.get(kind, {"metadata": about_user(anchor)})
-        if shown is not None and belongs_to_anchor(shown, anchor):
-            await self._objects.delete(kind, shown)
+        with suppress(NotAllowed):  # no longer ours to remove: the cluster does, once the anchor is gone
+            shown = await self._client.get(kind, {"metadata": about_user(anchor)})
+            if shown is not None and belongs_to_anchor(shown, anchor):
+                await self._objects.delete(kind, shown)

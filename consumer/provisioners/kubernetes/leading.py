@@ -7,9 +7,10 @@ from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec
 from consumer.handling.errors import Permanent, Transient
+from consumer.handling.ports import Progress, Report
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import NoSuchApi, NotAllowed
-from consumer.provisioners.kubernetes.kinds import HTTP_ROUTE, Kind, Object
+from consumer.provisioners.kubernetes.kinds import HTTP_ROUTE, Kind, Object, name_of
 from consumer.provisioners.kubernetes.objects import Objects
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.routes import is_taken, kinds_of, refusal_of, route_of
@@ -50,10 +51,12 @@ class Routes:
                 found += [(kind, each) for each in (await self._client.list(kind, selector, self._options.scope))[0]]
         return found
 
-    async def taken(self, route: Object | None) -> None:
+    async def taken(self, route: Object | None, report: Report) -> None:
         """Return when people are led here, as far as can be told. Raises `Permanent("route_refused")`."""
         if route is None or route["kind"] != HTTP_ROUTE.name:
             return
+        if not is_taken(route):
+            report(Progress("routing", name_of(route)))
         loop = asyncio.get_running_loop()
         began = since = loop.time()
         while not is_taken(route):

@@ -1,8 +1,8 @@
 """Where a user's environments are: in the namespace of all, or in one of the user's that is made and kept bounded."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from consumer.handling.errors import Permanent, Transient
@@ -11,7 +11,7 @@ from consumer.provisioners.kubernetes.errors import Conflicting, NamespaceGone, 
 from consumer.provisioners.kubernetes.kinds import ANCHOR, NAMESPACE, ROLE_BINDING, Kind, Object, is_dying, name_of
 from consumer.provisioners.kubernetes.names import selector
 from consumer.provisioners.kubernetes.objects import Objects
-from consumer.provisioners.kubernetes.options import KubernetesOptions, UserNamespaces
+from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.user_namespaces import (
     binding_of,
     bounds_of,
@@ -46,7 +46,7 @@ class Namespaces:
         if labels := lacking_labels(found, wanted):
             await self._client.patch(NAMESPACE, found, {"metadata": {"labels": labels}})
         name = name_of(found)
-        await self._let_us_in(name, users)
+        await self.let_us_in(name)
         await asyncio.gather(*(self._apply(kind, body) for kind, body in bounds_of(name, users)))
         return name
 
@@ -57,15 +57,46 @@ class Namespaces:
         else:
             await self._client.get(NAMESPACE, {"metadata": {"name": self._options.namespace}})
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """A user's namespace that somebody deletes meanwhile is one user's trouble, and over when it is made again."""
+    def of(self, user: User) -> str:
+        """The name of the namespace for new environments of `user`."""
+        users = self._options.users
+        return self._options.namespace if users is None else name_of(user_namespace_of(user, self._options, users))
+
+    async def let_us_in(self, name: str) -> None:
+        """Where we are let do little everywhere, have us let do in this namespace what the role says.
+
+        It may be there already, and our account or its role be another by now.
+        """
+        users = self._options.users
+        if users is None or users.role is None or name == self._options.namespace:
+            return
+        self._account = self._account or await self._client.account()
+        body = binding_of(name, users.role, self._account)
+        if await self._client.get(ROLE_BINDING, body) is not None:
+            return
+        with suppress(Conflicting):
+            await self._objects.create(ROLE_BINDING, body)
+        for _ in range(int(_TAKES_EFFECT / _LOOK_AGAIN)):
+            if await self._client.may("list", "", "secrets", name):
+                return
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    @asynccontextmanager
+    async def in_use(self, *names: str) -> AsyncIterator[None]:
+        """A user's namespace that somebody deletes meanwhile is one user's trouble, and over when it is made again.
+
+        The cluster may take our rights in it away before all that is in it.
+        """
         try:
             yield
-        except NamespaceGone as error:
-            if self._options.users is None:
+        except (NamespaceGone, NotAllowed) as error:
+            if self._options.users is None or not (isinstance(error, NamespaceGone) or await self._any_goes(names)):
                 raise
             raise Transient("runtime_busy", "The user's namespace was deleted while it was used.") from error
+
+    async def _any_goes(self, names: Iterable[str]) -> bool:
+        seen = await asyncio.gather(*(self._client.get(NAMESPACE, {"metadata": {"name": name}}) for name in names))
+        return any(each is None or is_dying(each) for each in seen)
 
     async def _have(self, wanted: dict[str, Any]) -> Object:
         while True:
@@ -80,16 +111,6 @@ class Namespaces:
                 return seen
             else:
                 await self._objects.gone(NAMESPACE, seen)
-
-    async def _let_us_in(self, namespace: str, users: UserNamespaces) -> None:
-        """Where we are let do little everywhere, have us let do in this namespace what the role says."""
-        if users.role is None:
-            return
-        self._account = self._account or await self._client.account()
-        body = binding_of(namespace, users.role, self._account)
-        if await self._client.get(ROLE_BINDING, body) is None:
-            with suppress(Conflicting):
-                await self._objects.create(ROLE_BINDING, body)
 
     async def _apply(self, kind: Kind, body: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()

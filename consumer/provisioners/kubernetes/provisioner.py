@@ -2,7 +2,7 @@
 
 import asyncio
 import builtins
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from consumer.provisioners.credentials import Login, RegistryCredentials
 from consumer.provisioners.inflight import InFlight
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.diagnosis import diagnose
-from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Missing, decided
+from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Missing, NotAllowed, decided
 from consumer.provisioners.kubernetes.kinds import (
     ANCHOR,
     NETWORK_POLICY,
@@ -50,7 +50,10 @@ from consumer.provisioners.kubernetes.volumes import Volumes
 from consumer.provisioners.kubernetes.watching import Watch, tell_endings
 from consumer.provisioners.labels import refuse_foreign, refuse_other_spec
 
+_LISTED = (POD, SERVICE, NETWORK_POLICY, ANCHOR)
 _LOOK_AGAIN = 0.1
+_TIDYING = 1.0
+"""Seconds that who is to hear why a start failed waits until nothing is left of it. The rest goes on by itself."""
 
 
 class KubernetesProvisioner:
@@ -82,7 +85,8 @@ class KubernetesProvisioner:
 
     @decided
     async def ensure(self, spec: EnvironmentSpec, report: Report) -> Environment:
-        with self._namespaces.in_use():
+        await self._requests.settled(spec.key)  # what is left of an attempt before is being removed, perhaps
+        async with self._namespaces.in_use(self._namespaces.of(spec.user)):
             return await self._ensured(spec, report)
 
     async def _ensured(self, spec: EnvironmentSpec, report: Report) -> Environment:
@@ -93,8 +97,9 @@ class KubernetesProvisioner:
         except (Permanent, Transient, Answer):
             # When the API is away nothing was decided: another member may have gone on with it, and told the user.
             if new:
-                with suppress(ProvisionerError, Answer):  # what is left behind, `remove` finds
-                    await self._requests.run(spec.key, self._objects.delete(ANCHOR, anchor, foreground=True))
+                with suppress(ProvisionerError, Answer, TimeoutError):  # what is left behind, `remove` finds
+                    async with asyncio.timeout(_TIDYING):
+                        await self._requests.run(spec.key, self._removed(spec.key))
             raise
 
     async def prepare(self, spec: EnvironmentSpec, report: Report) -> None:
@@ -111,6 +116,7 @@ class KubernetesProvisioner:
         alive = [anchor for anchor in found if facts_of(anchor) and not is_dying(anchor)]
         try:
             for anchor in alive:
+                await self._namespaces.let_us_in(namespace_of(anchor))
                 await self._requests.run(key, self._extended(anchor, until))
         except Unavailable as error:  # it has just answered: this is about one environment, and others may go on
             raise Transient("runtime_error", error.message) from error
@@ -127,35 +133,35 @@ class KubernetesProvisioner:
     @decided
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         await self._requests.settled(key)
-        ours = selector(self._options.instance, key)
-        found = await self._found(ours)
+        there = await self._removed(key)
+        volume = not keep and await self._volumes.remove(key)
+        return volume or there
+
+    async def _removed(self, key: str) -> bool:
+        """Remove all but volumes; True when there was anything."""
+        ours, scope = selector(self._options.instance, key), self._options.scope
+        lists = await asyncio.gather(*(self._client.list(kind, ours, scope) for kind in _LISTED))
+        found = {kind: objects for kind, (objects, _) in zip(_LISTED, lists, strict=True)}
+        places = {namespace_of(each) for objects in found.values() for each in objects} if scope is None else {scope}
+        async with self._namespaces.in_use(*places):
+            return await self._removed_from(places, ours, found)
+
+    async def _removed_from(self, places: Set[str], ours: str, found: dict[Kind, builtins.list[Object]]) -> bool:
+        # Nobody lists the secrets of all namespaces.
+        await asyncio.gather(*(self._namespaces.let_us_in(place) for place in places))
+        secrets = await asyncio.gather(*(self._client.list(SECRET, ours, place) for place in places))
+        found[SECRET] = [each for objects, _ in secrets for each in objects]
         routes = await self._routes.of(found[ANCHOR], ours)
+        await asyncio.gather(*(self._kubeconfigs.take_back(anchor) for anchor in found[ANCHOR]))
 
         def deletions(*kinds: Kind) -> builtins.list[Coroutine[None, None, None]]:
             return [self._objects.delete(kind, each) for kind in kinds for each in found[kind]]
 
         # The cluster would do it by itself, but in its own time: it collects so many objects a second, and no more.
         # What keeps a pod in its place stays until it is gone; so does the anchor, which tells others of it.
-        await asyncio.gather(
-            *deletions(POD, SERVICE, SECRET),
-            *(self._objects.delete(*each) for each in routes),
-            *(self._kubeconfigs.take_back(anchor) for anchor in found[ANCHOR]),
-        )
+        await asyncio.gather(*deletions(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in routes))
         await asyncio.gather(*deletions(NETWORK_POLICY, ANCHOR))
-        volume = not keep and await self._volumes.remove(key)
-        return volume or bool(routes) or any(found.values())
-
-    async def _found(self, ours: str) -> dict[Kind, builtins.list[Object]]:
-        """All there is of an environment but its route. Nobody lists the secrets of all namespaces."""
-        scope = self._options.scope
-        kinds = (POD, SERVICE, NETWORK_POLICY, ANCHOR, *((SECRET,) if scope is not None else ()))
-        lists = await asyncio.gather(*(self._client.list(kind, ours, scope) for kind in kinds))
-        found = {kind: objects for kind, (objects, _) in zip(kinds, lists, strict=True)}
-        if scope is None:
-            places = {namespace_of(anchor) for anchor in found[ANCHOR]}
-            lists = await asyncio.gather(*(self._client.list(SECRET, ours, place) for place in places))
-            found[SECRET] = [each for objects, _ in lists for each in objects]
-        return found
+        return bool(routes) or any(found.values())
 
     @decided
     async def list(self) -> list[Environment]:
@@ -230,6 +236,7 @@ class KubernetesProvisioner:
         raise Transient("runtime_busy", "Something else is still at work on this environment.")
 
     async def _adopted(self, anchor: Object, spec: EnvironmentSpec) -> Object:
+        await self._namespaces.let_us_in(namespace_of(anchor))
         refuse_other_spec(facts_of(anchor), spec)
         return await self._extended(anchor, spec.expires_at)
 
@@ -258,7 +265,11 @@ class KubernetesProvisioner:
         return anchor
 
     async def _with_kubeconfig(self, anchor: Object, until: datetime) -> Object:
-        return await self._annotated(anchor, await self._kubeconfigs.give(anchor, until))
+        try:
+            given = await self._kubeconfigs.give(anchor, until)
+        except NotAllowed as error:  # about templates that want one: others may go on
+            raise Transient("runtime_error", error.message) from error
+        return await self._annotated(anchor, given)
 
     async def _annotated(self, anchor: Object, annotations: Mapping[str, str]) -> Object:
         try:
@@ -276,7 +287,7 @@ class KubernetesProvisioner:
         pod = await self._starts.ready(spec, pod, report)
         if service is not None and service["spec"]["type"] == "LoadBalancer":
             service = await self._starts.address(service, report)
-        await self._routes.taken(route)
+        await self._routes.taken(route, report)
         return replace(Sight(anchor, pod, service, route).environment(self._options), notes=notes)
 
     async def _login(self, spec: EnvironmentSpec) -> Login | None:

@@ -20,7 +20,7 @@ _LONGEST_SAID = 160
 def note_of(spec: EnvironmentSpec) -> Mapping[str, str]:
     """What an anchor tells of its environment's route."""
     route = spec.kubernetes.route
-    return {} if route is None else {_LED_BY: _kind_of(route).name}
+    return {} if route is None else {_LED_BY: _kind_of(route).name, _URL: url_of(route, spec.name)}
 
 
 def kinds_of(anchors: Iterable[Object]) -> frozenset[Kind]:
@@ -37,9 +37,9 @@ def route_of(spec: EnvironmentSpec, about: dict[str, Any]) -> tuple[Kind, dict[s
     return _kind_of(route), {"metadata": about | {"annotations": told}, "spec": made}
 
 
-def told_url(route: Object) -> str | None:
-    """The address that it was made for."""
-    return facts_of(route).get(_URL)
+def told_url(shown: Object) -> str | None:
+    """The address that a route, or the route of an anchor, was made for."""
+    return facts_of(shown).get(_URL)
 
 
 def is_taken(route: Object) -> bool:

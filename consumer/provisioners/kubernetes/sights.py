@@ -67,7 +67,7 @@ class Sight:
                     host = address_of(self.service) or host
             ports = [_access_port(port, outside) for port in offered]
         access = build_access(host, ports, hints_of(self.facts))
-        url = told_url(self.route) if self.route is not None else None
+        url = told_url(self.route or self.anchor)  # a route that is not shown to us leads there all the same
         return access.model_copy(update={"url": url or access.url, "kubectl": kubectl_of(self.anchor, offered)})
 
     def _node(self) -> str | None:

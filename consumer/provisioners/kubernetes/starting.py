@@ -41,6 +41,7 @@ class Starts:
         """The pod, once it is ready. Raises what the failure means, with the program's last words if it had any."""
         patience = _Patience(spec, self._options, report)
         asked, settle, timed = False, 0.0, False
+        loop, until = asyncio.get_running_loop(), None
         while True:
             with self._pods.expecting(pod) as changed:
                 pod = pod if asked else self._newer(pod)
@@ -50,12 +51,14 @@ class Starts:
                     if took_long(pod) and (pulled := seconds_of_pulls(await self._events(pod))):
                         report(Progress("pulled", image_of(spec), pulled))
                 if is_ready(pod) and "running" in container_state(pod):
-                    if not settle:
+                    now = loop.time()
+                    until = now + settle if until is None else until
+                    if now >= until:
                         return pod
-                    if not await changed(settle):
+                    if not await changed(until - now):
                         pod, asked = await self._asked(pod), True
-                    settle = 0.0
                     continue
+                until = None
                 if "terminated" in container_state(pod):
                     raise await self._ended(spec, pod)
                 if (failure := failure_of(spec, pod)) is not None:

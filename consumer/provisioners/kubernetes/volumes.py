@@ -5,6 +5,7 @@ from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec, Volume
 from consumer.catalog.identity import INSTANCE, MANAGED_BY
+from consumer.catalog.quantities import parse_bytes
 from consumer.catalog.volumes import RECLAIM, VOLUME
 from consumer.handling.errors import Permanent, Transient
 from consumer.provisioners.kubernetes.client import Client
@@ -37,8 +38,8 @@ class Volumes:
         claim = await self._have(body)
         if not self._is(claim, volume):
             raise Permanent("conflict", f"The volume {volume.name} belongs to something Moorage did not make.")
-        wanted = body["spec"]["resources"]["requests"]["storage"]
-        if volume.size_bytes is not None and claim["spec"]["resources"]["requests"]["storage"] != wanted:
+        size = claim["spec"]["resources"]["requests"]["storage"]  # as the API writes it: 2G, and not 2000000000
+        if volume.size_bytes is not None and parse_bytes(size) != volume.size_bytes:
             return ("The volume keeps the size that it was made with.",)
         return ()
 

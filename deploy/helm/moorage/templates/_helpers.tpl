@@ -13,7 +13,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- $values := index . 0 -}}{{- get $values.settings (index . 1) | default (index . 2) -}}
 {{- end }}
 
-{{/* Names that no other release in the cluster has. */}}
+{{/* Names of what belongs to no namespace: Helm refuses to install over those of another release. */}}
 {{- define "moorage.everywhere" -}}
 {{ .Release.Namespace }}-{{ .Release.Name }}-everywhere
 {{- end }}
