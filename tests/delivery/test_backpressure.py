@@ -53,9 +53,10 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """A line for each of so many records would be most of the work."""
+    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,15 @@ async def test_with_a_namespace_for_each_user_it_works_by_the_charts_rules_and_i
         made = await provisioner.ensure(spec, ignore)
         assert await provisioner.list() == [made]
         assert f"namespace: {users}" in (await provisioner.kubeconfig(spec.key) or "")
+        assert await provisioner.extend(spec.key, spec.expires_at + timedelta(hours=1)) is True
+
+        inside, roles = f"--namespace={users}", f"--role={made.name}-kubeconfig"
+        for who in ("--user=mallory", f"--serviceaccount={release.environments}:x"):
+            assert "nobody in but itself" in release.refusal("create", "rolebinding", "x", roles, who, inside)
+        unlabelled = release.refusal("create", "namespace", f"{release.environments}-x")
+        assert "no namespaces without Pod Security" in unlabelled
+        off = ("pod-security.kubernetes.io/enforce=privileged", "--overwrite")
+        assert "no namespaces without Pod Security" in release.refusal("label", "namespace", users, *off)
         assert await provisioner.remove(spec.key) is True
         await provisioner.close()
 

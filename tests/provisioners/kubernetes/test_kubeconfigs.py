@@ -270,7 +270,7 @@ async def test_moorage_gives_them_out_with_exactly_the_rules_for_it(
         assert handed_on <= wanted - requests <= handed_on | collected
 
 
-async def test_without_the_rules_for_it_doctor_names_them_and_starts_wait(
+async def test_without_the_rules_for_it_doctor_names_them_and_only_these_starts_fail(
     harness: KubernetesHarness, kubernetes: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     handed_on = [rule for rule in KUBECONFIGS if rule.resource.startswith("pods/")]
@@ -282,9 +282,23 @@ async def test_without_the_rules_for_it_doctor_names_them_and_starts_wait(
 
     assert [each.remedy for each in missing] == [f"Add to its Role: {rule}" for rule in handed_on]
     assert errors(await provisioner.diagnose(Needs())) == []
-    with pytest.raises(Unavailable, match="rights that it lacks itself"):
+    with pytest.raises(Transient, match="rights that it lacks itself"):
         await provisioner.ensure(asked(harness), ignore)
     assert (await provisioner.ensure(harness.spec("r-2"), ignore)).access.kubectl is not None
+
+
+async def test_who_may_not_take_kubeconfigs_back_any_more_removes_the_rest_and_the_cluster_these(
+    harness: KubernetesHarness, kubernetes: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    spec = asked(harness)
+    await harness.provisioner().ensure(spec, ignore)
+    account = kubernetes.account(namespace, written([*NEEDED, *WELCOME]), tmp_path / "kubeconfig")
+
+    assert await provisioner_of(harness, kubeconfig=str(account)).remove(spec.key) is True
+
+    async with asyncio.timeout(30):
+        while await harness.leftovers():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 async def test_the_server_is_told_as_users_reach_it(harness: KubernetesHarness) -> None:

@@ -1,18 +1,22 @@
 """With a namespace for each user Moorage lets itself in where it has to, and says which rule it lacks for that."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consumer.catalog.needs import Needs
+from consumer.handling.errors import Transient
 from consumer.handling.ports import Finding, Level, Provisioner
 from consumer.provisioners.kubernetes.permissions import EVERYWHERE, IN_USERS, Rule, to_be_let_in
 from tests.provisioners.harness import ignore
 from tests.provisioners.kubernetes.harness import volume_of
 from tests.provisioners.kubernetes.test_permissions import NOT_ASKED, UNRESTRICTED, errors, written
+from tests.provisioners.kubernetes.test_removal import hold
 from tests.provisioners.kubernetes.test_user_namespaces import BOB, harness
 from tests.provisioners.kubernetes.users import UsersHarness
 from tests.services import Kubernetes
@@ -79,6 +83,49 @@ async def test_moorage_works_with_the_rules_it_needs_and_gives_itself_the_rest(
         ("get", "", "pods/log"),
         ("watch", "", "configmaps"),
     }
+
+
+async def test_who_is_let_in_no_more_lets_itself_in_before_it_goes_on_with_what_is_there(
+    harness: UsersHarness, kubernetes: Kubernetes, namespace: str, role: str, tmp_path: Path
+) -> None:
+    let_in(kubernetes, role, IN_USERS)
+    everywhere = written([*EVERYWHERE, *to_be_let_in(role)])
+    kubeconfig = kubernetes.account(namespace, [], tmp_path / "kubeconfig", everywhere=everywhere)
+    provisioner, spec = moorage(harness, kubeconfig, role), harness.spec()
+    made = await provisioner.ensure(spec, ignore)
+    later = spec.expires_at + timedelta(hours=1)
+
+    for going_on in (
+        provisioner.ensure(spec, ignore),
+        provisioner.extend(spec.key, later),
+        provisioner.remove(made.key),
+    ):
+        kubernetes.kubectl("delete", "rolebindings", "--all", f"--namespace={harness.namespace}")
+        assert await going_on
+    assert await harness.leftovers() == []
+
+
+async def test_a_namespace_in_which_nothing_may_be_done_since_it_goes_is_one_users_trouble(
+    harness: UsersHarness, kubernetes: Kubernetes, namespace: str, role: str, tmp_path: Path
+) -> None:
+    let_in(kubernetes, role, IN_USERS)
+    everywhere = written([*EVERYWHERE, *to_be_let_in(role)])
+    kubeconfig = kubernetes.account(namespace, [], tmp_path / "kubeconfig", everywhere=everywhere)
+    provisioner, spec = moorage(harness, kubeconfig, role), harness.spec()
+    made = await provisioner.ensure(spec, ignore)
+    await hold(harness, made.name, ["moorage.test/stays"])
+    kubernetes.kubectl("delete", "namespace", harness.namespace, "--wait=false")
+    kubernetes.kubectl(
+        "delete", "rolebindings", "--all", f"--namespace={harness.namespace}"
+    )  # some clusters do it first
+
+    with pytest.raises(Transient):
+        await provisioner.remove(spec.key)
+    await hold(harness, made.name, None)
+    async with asyncio.timeout(30):
+        while await harness.namespaces():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    assert await provisioner.remove(spec.key) is False
 
 
 async def test_rules_that_are_missing_are_named_with_whom_to_add_them_to(
