@@ -20,7 +20,7 @@ from tests.provisioners.harness import ALICE, ignore
 from tests.provisioners.kubernetes.users import UsersHarness
 from tests.services import Kubernetes
 from tests.services.kubernetes_pki import write_kubeconfig
-from tools.manifests import CHART, DEPLOY
+from tools.manifests import CHART, DEPLOY, rendered
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(180)]
 
@@ -193,3 +193,23 @@ def test_the_manifests_come_up_without_helm(kubernetes: Kubernetes) -> None:
         kubernetes.kubectl("--namespace=moorage", "wait", "deployment/moorage", "--for=condition=Available")
     finally:
         kubernetes.kubectl("delete", f"--kustomize={folder}", "--ignore-not-found", "--wait=false")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("perUser",),
+        ("ingress", "gateway", "userKubeconfigs"),
+        ("perUser", "ingress", "gateway", "userKubeconfigs"),
+    ],
+    ids=" ".join,
+)
+def test_a_cluster_takes_what_the_chart_comes_to(helm: str, kubernetes: Kubernetes, options: tuple[str, ...]) -> None:
+    """A dry run of the server: it checks all, and keeps nothing."""
+    with kubernetes.namespace() as namespace:
+        values = (f"environments.namespace={namespace}", "environments.create=false", "networkPolicy.enabled=true")
+        wished = [f"--set={each}" for each in (*values, *(f"environments.{option}=true" for option in options))]
+        shown = rendered(helm, [f"--namespace={namespace}", "--kube-version=1.33", *wished])
+        taken = kubernetes.kubectl("apply", "--dry-run=server", "--filename=-", "--output=name", stdin=shown)
+        assert len(taken.split()) == len([each for each in yaml.safe_load_all(shown) if each])
