@@ -70,6 +70,18 @@ def test_a_section_means(section: str, expected: Ingress | Gateway | None) -> No
     assert resolved(section).kubernetes.route == expected
 
 
+@pytest.mark.parametrize("section", [f"ingress: {{{HOST}, tls: %s}}", f"gateway: {{{HOST}, name: public, tls: %s}}"])
+@pytest.mark.parametrize(
+    ("tls", "https"), [("on", True), ("True", True), ('"1"', True), ("off", False), ("FALSE", False), ('"0"', False)]
+)
+def test_yes_and_no_are_written_alike_in_both_kinds_of_route(section: str, tls: str, https: bool) -> None:
+    route = resolved(section % tls).kubernetes.route
+
+    assert route is not None
+    assert route.https is https
+    assert getattr(route, "secret", None) is None
+
+
 @pytest.mark.parametrize(
     "host",
     [

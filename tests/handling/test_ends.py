@@ -2,17 +2,30 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from consumer.catalog.identity import reservation_key
 from consumer.handling.ends import Ends
 from consumer.handling.errors import Transient
+from consumer.provisioners.labels import moment_of
 from consumer.provisioners.memory import Call
 from schemas.state import Phase
 from schemas.state_index import index_of
-from tests.handling.world import HOUR, INSTANCE, MINUTE, POD, RECONCILED_EVERY, SECOND, World, end, start, updated
+from tests.handling.world import (
+    HOUR,
+    INSTANCE,
+    MINUTE,
+    POD,
+    RECONCILED_AFTER,
+    RECONCILED_EVERY,
+    SECOND,
+    World,
+    end,
+    start,
+    updated,
+)
 from tests.reservations.bookings import END
 
 LATER = END + HOUR
@@ -128,6 +141,29 @@ async def test_events_are_handled_while_a_runtime_is_slow_to_take_it_down() -> N
     assert world.letters == []
 
 
+async def test_what_is_lost_is_found_while_many_ends_are_being_told() -> None:
+    world = World()
+
+    async def slow(call: Call) -> None:
+        await asyncio.sleep(10.0 if call.operation == "extend" else 0.0)
+
+    world.docker.latency = slow
+    names = [str(number) for number in range(80)]
+    async with world.served():
+        world.send(start("lost", end=LATER))
+        for name in names:
+            world.send(start(name))
+            world.send(updated(1, name, end=LATER))
+        await world.sleep(COMPARED)
+        world.docker.stop(reservation_key(INSTANCE, "lost"))
+        await world.sleep(timedelta(seconds=RECONCILED_AFTER) + 2 * COMPARED)
+        assert world.outcomes("lost")[-1] == ("failed", "lost")
+        assert len(told(world)) < len(names), "the rest has yet to be told"
+        await world.sleep(5 * COMPARED)
+        assert {shown(world, name) for name in names} == {LATER}
+    assert len(told(world)) == len(names)
+
+
 async def test_a_few_are_told_at_a_time_and_all_in_the_end() -> None:
     world, under_way, most = World(), 0, 0
 
@@ -173,3 +209,52 @@ async def test_what_runs_out_is_renewed_though_the_end_is_the_same(due: timedelt
         made = replace(made, renew_at=world.now() + due)
         await Ends(service.lifecycle, lambda _: index_of(state), world.now).tell([made])
     assert len(told(world)) == calls
+
+
+async def test_nothing_is_renewed_once_its_end_is_past() -> None:
+    world = World()
+    async with world.served() as service:
+        world.send(start())
+        await world.sleep(SECOND)
+        state = world.state()
+        assert state is not None
+        (made,) = await service.provisioners[0].list()
+        made = replace(made, renew_at=world.now())
+        await Ends(service.lifecycle, lambda _: index_of(state), lambda: END).tell([made])
+    assert told(world) == []
+
+
+async def test_nothing_is_told_of_what_is_being_removed() -> None:
+    world = World()
+
+    async def slow(call: Call) -> None:
+        await asyncio.sleep(20.0 if call.operation == "remove" else 0.0)
+
+    async with world.served() as service:
+        world.send(start())
+        await world.sleep(SECOND)
+        state = world.state()
+        assert state is not None
+        (made,) = await service.provisioners[0].list()
+        made = replace(made, expires_at=LATER)
+        world.docker.latency = slow
+        world.send(end())
+        await world.sleep(SECOND)
+        assert service.lifecycle.removes("1841")
+        await Ends(service.lifecycle, lambda _: index_of(state), world.now).tell([made])
+        assert told(world) == []
+
+
+@pytest.mark.parametrize("label", ["expires_at", "renew_at"])
+async def test_a_time_that_somebody_wrote_without_an_offset_brings_nothing_down(label: str) -> None:
+    world = World()
+    async with world.served() as service:
+        world.send(start())
+        await world.sleep(SECOND)
+        state = world.state()
+        assert state is not None
+        (made,) = await service.provisioners[0].list()
+        bare = moment_of((END + MINUTE).astimezone(UTC).replace(tzinfo=None).isoformat())
+        made = replace(made, **{label: bare})
+        await Ends(service.lifecycle, lambda _: index_of(state), world.now).tell([made])
+    assert len(told(world)) == (label == "expires_at")

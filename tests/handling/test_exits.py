@@ -179,6 +179,7 @@ async def test_an_environment_that_does_not_come_up_in_time_is_given_up() -> Non
             "No node of the cluster had taken it: 0/2 nodes are available.",
         ),
         (Progress("waiting", "Nothing answered on port 80"), "It ran, but was not ready: Nothing answered on port 80."),
+        (Progress("routing", "r-1"), "No Gateway had taken its HTTPRoute."),
         (Progress("invented later", ""), "in the time that was left for it."),
     ],
 )

@@ -166,6 +166,26 @@ async def test_a_program_that_does_not_become_ready_is_given_up(harness: Kuberne
     assert await harness.leftovers() == []
 
 
+async def test_what_else_is_told_of_a_pod_does_not_end_its_settling(harness: KubernetesHarness) -> None:
+    spec, loop = harness.spec(labels=STUCK), asyncio.get_running_loop()
+    ensuring = asyncio.create_task(harness.provisioner_with(settle=60.0).ensure(spec, ignore))
+    await harness.there(spec.name)
+    await harness.tell(spec.name, phase="Pending")
+    await harness.runs(spec.name, ready=True)
+    for number in range(5):
+        await harness.tell(spec.name, message=f"Said later: {number}")
+        await asyncio.wait([ensuring], timeout=0.1)
+    began = loop.time()
+    assert not ensuring.done()
+    await harness.end(spec.name, exit_code=3)
+
+    with pytest.raises(Permanent, match="exit code 3") as error:
+        await ensuring
+
+    assert error.value.code == "exited_at_start"
+    assert loop.time() - began < 30
+
+
 async def test_one_that_becomes_ready_late_is_waited_for(harness: KubernetesHarness) -> None:
     spec = harness.spec(labels=STUCK, ready=Readiness(port=8080))
     ensuring = ensure(harness, spec)

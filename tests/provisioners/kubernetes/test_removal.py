@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from consumer.catalog.environment import Readiness
+from consumer.handling.errors import Permanent
 from consumer.handling.ports import Status
 from tests.provisioners.harness import ignore
-from tests.provisioners.kubernetes.harness import KubernetesHarness
+from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness
 
 pytestmark = pytest.mark.kubernetes
 
@@ -28,6 +30,27 @@ async def test_what_keeps_a_pod_in_its_place_stays_until_it_is_gone(harness: Kub
     await hold(harness, spec.name, None)
     assert await removing
     assert await harness.leftovers() == []
+
+
+async def test_a_start_that_failed_is_told_at_once_and_removed_in_the_same_order(harness: KubernetesHarness) -> None:
+    provisioner, loop = harness.provisioner(), asyncio.get_running_loop()
+    spec = harness.spec(labels=STUCK, ready=Readiness(port=8080, within=0.5))
+    ensuring = asyncio.create_task(provisioner.ensure(spec, ignore))
+    await harness.there(spec.name)
+    await hold(harness, spec.name, ["moorage.test/stays"])
+    await harness.runs(spec.name, ready=False)
+
+    began = loop.time()
+    with pytest.raises(Permanent) as error:
+        await ensuring
+
+    assert error.value.code == "not_ready"
+    assert loop.time() - began < 5, "the pod is still there, and nobody waits for it"
+    assert (await harness.there(spec.name)).metadata.deletion_timestamp is not None
+    kinds = {each.split()[0] for each in await harness.leftovers()}
+    assert {"V1ConfigMap", "V1Pod", "V1NetworkPolicy"} <= kinds
+    await hold(harness, spec.name, None)
+    await harness.nothing_left()
 
 
 async def hold(harness: KubernetesHarness, name: str, finalizers: list[str] | None) -> None:

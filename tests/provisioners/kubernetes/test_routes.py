@@ -12,7 +12,7 @@ from consumer.catalog.environment import EnvironmentSpec, Kubernetes, Port
 from consumer.catalog.needs import Needs
 from consumer.catalog.routes import Gateway, Ingress, Route
 from consumer.handling.errors import Permanent, Transient
-from consumer.handling.ports import Environment, Finding, Level
+from consumer.handling.ports import Environment, Finding, Level, Progress
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import NoSuchApi
 from consumer.provisioners.kubernetes.kinds import Kind
@@ -92,8 +92,8 @@ async def test_without_a_secret_the_controller_has_the_certificate_or_there_is_n
 async def test_an_http_route_leads_there_once_a_gateway_has_taken_it(
     harness: KubernetesHarness, gateway_api: None
 ) -> None:
-    spec = led(harness, GATEWAY, ports=(Port(8080, service=80),))
-    ensuring = asyncio.create_task(harness.provisioner().ensure(spec, ignore))
+    spec, steps = led(harness, GATEWAY, ports=(Port(8080, service=80),)), list[Progress]()
+    ensuring = asyncio.create_task(harness.provisioner().ensure(spec, steps.append))
     await harness.judge(spec.name, Accepted=(False, "Pending"))
     await harness.judge(spec.name, Accepted=(True, "Accepted"), ResolvedRefs=(False, "BackendNotFound"))
     assert not ensuring.done()
@@ -102,6 +102,7 @@ async def test_an_http_route_leads_there_once_a_gateway_has_taken_it(
     made = await ensuring
 
     assert made.access.url == f"https://lab-{made.name}.example.org"
+    assert steps[-1] == Progress("routing", made.name)
     (route,) = await harness.http_routes()
     (parent,) = route["spec"]["parentRefs"]
     assert (parent["namespace"], parent["name"], parent["sectionName"]) == ("gateways", "public", "https")
@@ -260,7 +261,7 @@ async def test_an_environment_whose_kind_of_route_the_cluster_lost_is_found_and_
     found = await without.find(made.key)
 
     assert found is not None
-    assert found.access.url == f"http://{made.name}.{harness.namespace}.svc:8080"
+    assert found.access.url == made.access.url
     assert await without.remove(made.key) is True
     assert await without.list() == []
     await CustomObjectsApi(harness.api).delete_collection_namespaced_custom_object(

@@ -65,6 +65,22 @@ async def test_a_users_volume_stays_and_is_found_again(harness: KubernetesHarnes
     await harness.nothing_left()
 
 
+@pytest.mark.parametrize(("size", "notes"), [(2_000_000_000, 0), (2 * 1024**3, 1), (1_999_999_999, 1)])
+async def test_only_another_size_is_told_however_the_api_writes_it(
+    harness: KubernetesHarness, size: int, notes: int
+) -> None:
+    await harness.storage()
+    provisioner = harness.provisioner_with(storage_class=harness.instance)
+    volume = volume_of(harness, "r-1", size_bytes=2_000_000_000)
+    await provisioner.ensure(harness.spec(volume=volume), ignore)
+    assert (await claims(harness))[0].spec.resources.requests == {"storage": "2G"}
+
+    await provisioner.remove(harness.spec().key, keep=True)
+    made = await provisioner.ensure(harness.spec(volume=replace(volume, size_bytes=size)), ignore)
+
+    assert len(made.notes) == notes
+
+
 async def test_somebody_elses_claim_is_never_used(harness: KubernetesHarness) -> None:
     volume = volume_of(harness, "r-1")
     body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
