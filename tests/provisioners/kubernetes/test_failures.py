@@ -86,7 +86,7 @@ async def test_what_a_container_waits_for_in_vain_is_told_at_once(harness: Kuber
         await ensuring
 
     assert error.value.code == "image_not_found"
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
 
 
 @pytest.mark.parametrize(("reason", "tells"), [("Error", "exit code 3"), ("OOMKilled", "out of memory")])
@@ -100,7 +100,7 @@ async def test_a_program_that_ends_at_once_is_told_with_its_exit_code(
         await ensuring
 
     assert error.value.code == "exited_at_start"
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ async def test_a_pod_that_no_node_takes_is_given_up_with_the_schedulers_reason(h
 
     assert error.value.code == "runtime_full"
     assert "scheduling" in [step.stage for step in steps]
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
 
 
 async def test_a_pod_that_its_node_does_not_start_in_time_is_told_with_what_the_cluster_warned_of(
@@ -151,7 +151,7 @@ async def test_a_pod_that_its_node_does_not_start_in_time_is_told_with_what_the_
 
     assert error.value.code == "not_started"
     assert "/var/lib" not in error.value.message
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
 
 
 async def test_a_program_that_does_not_become_ready_is_given_up(harness: KubernetesHarness) -> None:
@@ -163,7 +163,7 @@ async def test_a_program_that_does_not_become_ready_is_given_up(harness: Kuberne
         await ensuring
 
     assert error.value.code == "not_ready"
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
 
 
 async def test_what_else_is_told_of_a_pod_does_not_end_its_settling(harness: KubernetesHarness) -> None:
@@ -215,7 +215,7 @@ async def test_what_pod_security_does_not_allow_is_refused_in_its_words(harness:
 
     assert error.value.code == "invalid_spec"
     assert "Pod Security" in error.value.message
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
 
 
 async def test_root_is_refused_where_pods_are_restricted(harness: KubernetesHarness) -> None:
@@ -245,7 +245,7 @@ async def test_a_label_that_a_cluster_cannot_have_is_refused(harness: Kubernetes
     with pytest.raises(Permanent, match="cannot be the name of a label"):
         await harness.provisioner().ensure(harness.spec(labels={"my course!": "1"}), ignore)
 
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
 
 
 def ensure(harness: KubernetesHarness, spec: EnvironmentSpec) -> asyncio.Task[Any]:

@@ -103,7 +103,7 @@ async def test_an_api_that_errs_is_worth_another_try_and_nothing_is_left(
 
     assert error.value.code == "runtime_error"
     assert "etcd" not in error.value.message
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
     assert (await provisioner.ensure(harness.spec(), ignore)).status is Status.RUNNING
 
 

@@ -165,7 +165,7 @@ async def test_a_load_balancer_without_an_address_is_not_ready(harness: Kubernet
         await harness.provisioner_with(address_timeout=0.3).ensure(spec, ignore)
 
     assert error.value.code == "not_ready"
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
 
 
 async def test_only_what_was_asked_for_is_let_in_and_no_private_network_is_reached(harness: KubernetesHarness) -> None:

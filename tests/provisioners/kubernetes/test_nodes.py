@@ -153,7 +153,7 @@ async def test_what_goes_wrong_is_told_in_the_nodes_words(
         await provisioner.ensure(spec_of(nodes, **changes), ignore)
 
     assert error.value.code == code
-    assert await nodes.leftovers() == []
+    await nodes.nothing_left()
 
 
 async def test_a_program_that_ends_later_is_told_and_started_again(

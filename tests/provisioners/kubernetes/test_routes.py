@@ -137,15 +137,16 @@ async def test_an_ingress_goes_with_its_anchor(harness: KubernetesHarness) -> No
 
 
 async def test_somebody_elses_ingress_is_left_alone(harness: KubernetesHarness) -> None:
-    spec, network = led(harness, INGRESS), NetworkingV1Api(harness.api)
+    provisioner, spec, network = harness.provisioner(), led(harness, INGRESS), NetworkingV1Api(harness.api)
     backend = {"service": {"name": "theirs", "port": {"number": 80}}}
     theirs = {"metadata": {"name": spec.name}, "spec": {"defaultBackend": backend}}
     await network.create_namespaced_ingress(harness.namespace, theirs)
 
     with pytest.raises(Permanent, match="something Moorage did not make") as conflict:
-        await harness.provisioner().ensure(spec, ignore)
+        await provisioner.ensure(spec, ignore)
 
     assert conflict.value.code == "conflict"
+    await provisioner.remove(spec.key)
     assert await harness.leftovers() == [f"V1Ingress {spec.name}"]
     await network.delete_namespaced_ingress(spec.name, harness.namespace)
 
@@ -191,7 +192,7 @@ async def test_a_route_that_no_gateway_takes_is_told_with_the_reason(
         await ensuring
 
     assert refused.value.code == "route_refused"
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
 
 
 async def test_a_refusal_is_believed_long_before_silence_is(
@@ -245,7 +246,7 @@ async def test_a_cluster_without_the_gateway_api_is_told_of(harness: KubernetesH
         await provisioner.ensure(led(harness, GATEWAY), ignore)
 
     assert refused.value.code == "route_refused"
-    assert await harness.leftovers() == []
+    await harness.nothing_left()
     (finding,) = bad(await provisioner.diagnose(Needs(routes=(("web", GATEWAY),))))
     assert (finding.level, finding.subject) == (Level.ERROR, "template web")
     assert "no Gateway API" in finding.message
