@@ -23,6 +23,9 @@ class ApiProxy(EngineProxy):
         self.kubeconfig = folder / "proxied.kubeconfig"
         self.down = False
         """Whether nobody is let in, as when a server is started again."""
+
+        self.latency = 0.0
+        """Seconds that each request is on its way."""
         self._original = kubeconfig
         self._upstream = Configuration()
         self._watches: set[asyncio.StreamWriter] = set()
@@ -77,6 +80,7 @@ class ApiProxy(EngineProxy):
         await super()._accept(reader, writer)
 
     async def _pass_on(self, request: bytes, writer: asyncio.StreamWriter, action: Action | None) -> None:
+        await asyncio.sleep(self.latency)
         watches = b"watch=true" in request.partition(b"\r\n")[0]
         if watches:
             self._watches.add(writer)

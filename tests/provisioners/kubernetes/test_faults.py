@@ -67,6 +67,23 @@ async def test_an_api_that_hangs_up_is_unavailable(
     assert len(await harness.leftovers()) == 5, "what was begun is gone on with"
 
 
+@pytest.mark.timeout(150)
+async def test_at_five_seconds_a_request_two_members_make_one_environment_and_nothing_is_left(
+    harness: KubernetesHarness, proxy: ApiProxy
+) -> None:
+    proxy.latency = 5.0
+    members = [harness.provisioner_with(kubeconfig=str(proxy.kubeconfig)) for _ in range(2)]
+    spec = harness.spec()
+
+    made = await asyncio.gather(*(member.ensure(spec, ignore) for member in members))
+
+    assert made[0] == made[1]
+    assert made[0].status is Status.RUNNING
+    assert len(await harness.leftovers()) == 5
+    assert any(await asyncio.gather(*(member.remove(spec.key) for member in members)))
+    assert await harness.leftovers() == []
+
+
 @pytest.mark.parametrize("silent", [PODS, LIST])
 async def test_an_api_that_falls_silent_is_unavailable(
     harness: KubernetesHarness, proxy: ApiProxy, silent: str
