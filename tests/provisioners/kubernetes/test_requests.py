@@ -2,12 +2,13 @@
 
 import pytest
 
-from tests.provisioners.harness import ignore
+from tests.provisioners.harness import ignore, until
 from tests.provisioners.kubernetes.harness import KubernetesHarness
 from tests.provisioners.kubernetes.proxy import ApiProxy
 
 pytestmark = pytest.mark.kubernetes
 
+WATCH = r"GET \S+watch=true"
 LIST = r"GET \S+\?labelSelector"
 MADE = {"POST": 5, LIST: 1}
 """Its five objects, and whether somebody else made it too."""
@@ -20,7 +21,8 @@ async def test_an_environment_costs_few_requests(harness: KubernetesHarness, pro
     provisioner = harness.provisioner_with(kubeconfig=str(proxy.kubeconfig))
     first, second = harness.spec("r-1"), harness.spec("r-2")
     await provisioner.ensure(first, ignore)
-    await provisioner.remove(first.key)  # both watches have begun
+    await provisioner.remove(first.key)
+    await until(lambda: proxy.count(WATCH) >= 2)  # both have looked, and go on
     before = {each: proxy.count(each) for each in ("POST", "DELETE", LIST)}
 
     await provisioner.ensure(second, ignore)
