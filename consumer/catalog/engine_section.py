@@ -10,11 +10,11 @@ from pydantic import AfterValidator, PlainValidator, model_validator
 from consumer.catalog import fields
 from consumer.catalog.environment import ServiceType
 from consumer.catalog.fields import Section, problem
+from consumer.catalog.identity import NAMESPACE
 from consumer.catalog.quota_section import environment_count
 from consumer.catalog.wording import quoted
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
-_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}|[0-9A-Fa-f:.]{2,45}")
 _SOCKET = re.compile(r"unix:///.+")
 _AWAY = re.compile(r"(?:tcp|http|https|ssh)://.+")
@@ -23,12 +23,6 @@ _TLS = ("tcp://", "https://")
 
 _OF_ENGINES = ("url", "tls", "bind_host")
 _OF_CLUSTERS = ("kubeconfig", "context", "namespace", "service", "storage_class", "public_server")
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise problem(f"{quoted(value)} is not a name: use lower-case letters, digits, '.' and '-', at most 63")
-    return value
 
 
 def _url(value: str) -> str:
@@ -51,28 +45,18 @@ def _path(value: Any) -> Path:
     return path
 
 
-def _host(value: str) -> str:
-    if not _HOST.fullmatch(value):
-        raise problem(f"{quoted(value)} is neither a host name nor an address")
-    return value
-
-
-def _server(value: str) -> str:
-    if not _SERVER.fullmatch(value):
-        raise problem(f"{quoted(value)} is not the URL of an API server, such as https://west.example.org:6443")
-    return value
-
-
-def _namespace(value: str) -> str:
-    if not _NAMESPACE.fullmatch(value):
-        raise problem(f"{quoted(value)} is not a namespace: use lower-case letters, digits and '-', at most 63")
-    return value
-
-
 def _context(value: str) -> str:
     if not value.strip() or not value.isprintable():
         raise problem("is empty or holds control characters")
     return value
+
+
+_Name = Annotated[str, fields.like(_NAME, "is not a name: use lower-case letters, digits, '.' and '-', at most 63")]
+_Host = Annotated[str, fields.like(_HOST, "is neither a host name nor an address")]
+_Server = Annotated[str, fields.like(_SERVER, "is not the URL of an API server, such as https://west.example.org:6443")]
+_Namespace = Annotated[
+    str, fields.like(NAMESPACE, "is not a namespace: use lower-case letters, digits and '-', at most 63")
+]
 
 
 class EngineSection(Section):
@@ -83,19 +67,19 @@ class EngineSection(Section):
     is reached by the login of the settings where neither `kubeconfig` nor `context` says otherwise.
     """
 
-    name: Annotated[str, AfterValidator(_name)]
+    name: _Name
     runtime: Literal["docker", "podman", "kubernetes"]
     url: Annotated[str, AfterValidator(_url)] | None = None
     capacity: Annotated[int, PlainValidator(environment_count)]
     tls: Annotated[Path | None, PlainValidator(_path)] = None
-    bind_host: Annotated[str, AfterValidator(_host)] | None = None
-    public_host: Annotated[str, AfterValidator(_host)] | None = None
+    bind_host: _Host | None = None
+    public_host: _Host | None = None
     kubeconfig: Annotated[Path | None, PlainValidator(_path)] = None
     context: Annotated[str, AfterValidator(_context)] | None = None
-    namespace: Annotated[str, AfterValidator(_namespace)] | None = None
+    namespace: _Namespace | None = None
     service: ServiceType | None = None
     storage_class: Annotated[str, AfterValidator(fields.object_name)] | None = None
-    public_server: Annotated[str, AfterValidator(_server)] | None = None
+    public_server: _Server | None = None
 
     @property
     def full_name(self) -> str:

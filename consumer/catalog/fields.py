@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
 from consumer.catalog.environment import Port
@@ -41,6 +41,17 @@ class Section(BaseModel):
             if item is None:
                 raise problem("has no value: give it one, or leave the key out", str(key))
         return value
+
+
+def like(pattern: re.Pattern[str], otherwise: str) -> AfterValidator:
+    """For a text of this form; of another one it is said what `otherwise` says."""
+
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise problem(f"{quoted(value)} {otherwise}")
+        return value
+
+    return AfterValidator(check)
 
 
 def one_or_more(value: Any) -> tuple[str, ...]:

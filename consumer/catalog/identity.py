@@ -33,6 +33,9 @@ SSH_USER = "moorage/ssh-user"
 LONGEST_NAME = 40
 """Characters that an environment's name has at most."""
 
+NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""What the name of a namespace of a Kubernetes cluster is like (a DNS label, RFC 1123)."""
+
 _NOT_SAFE = re.compile(r"[^a-z0-9]+")
 
 

@@ -8,14 +8,13 @@ from pydantic import AfterValidator, Field, PlainValidator
 
 from consumer.catalog import fields
 from consumer.catalog.fields import Section, problem
-from consumer.catalog.identity import LONGEST_NAME
+from consumer.catalog.identity import LONGEST_NAME, NAMESPACE
 from consumer.catalog.routes import NAME, Gateway, Ingress
 from consumer.catalog.wording import quoted
 
 _LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _LONGEST_LABEL, _LONGEST_HOST = 63, 253
-_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _KEY = re.compile(rf"(?:(?=[^/]{{1,253}}/){_LABEL}(?:\.{_LABEL})*/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,61}}[A-Za-z0-9])?")
 _CLASS = "kubernetes.io/ingress.class"
 _MOST_ANNOTATIONS, _LONGEST_ANNOTATION = 32, 4096
@@ -31,12 +30,6 @@ def _host(value: str) -> str:
     if len(host) > _LONGEST_HOST or max(map(len, host.split("."))) > _LONGEST_LABEL:
         room = f"a part may have {_LONGEST_LABEL} characters, all of it {_LONGEST_HOST}"
         raise problem(f"{quoted(value)} is too long with a name of {LONGEST_NAME} characters in it: {room}")
-    return value
-
-
-def _namespace(value: str) -> str:
-    if not _NAMESPACE.fullmatch(value):
-        raise problem(f"{quoted(value)} is not the name of a namespace")
     return value
 
 
@@ -89,7 +82,7 @@ class GatewaySection(Section):
 
     host: _Host
     name: _Object
-    namespace: Annotated[str, AfterValidator(_namespace)] | None = None
+    namespace: Annotated[str, fields.like(NAMESPACE, "is not the name of a namespace")] | None = None
     section: _Object | None = None
     tls: bool = False
     annotations: _Annotations = Field(default_factory=dict)

@@ -1,17 +1,15 @@
 """What an operator decides about the Kubernetes runtime."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 from consumer.catalog.environment import PodSecurity, ServiceType, VolumeAccess
+from consumer.catalog.identity import NAMESPACE
 from consumer.catalog.namespace_bounds import Quantities
 
 _LONGEST_PREFIX = 39
 """What leaves room in a name of 63 characters for a user."""
-
-_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class KubernetesOptions:
     def __post_init__(self) -> None:
         if not self.instance:
             raise ValueError("instance may not be empty: it tells our pods from those of other installations")
-        if not _NAMESPACE.fullmatch(self.namespace):
+        if not NAMESPACE.fullmatch(self.namespace):
             raise ValueError(f"namespace {self.namespace!r} is none: lower-case letters, digits and '-', at most 63")
         if self.users is not None and len(self.namespace) > _LONGEST_PREFIX:
             raise ValueError(f"names of users' namespaces begin with it: it may have {_LONGEST_PREFIX} characters")
