@@ -1,4 +1,4 @@
-"""The cluster that measurements run on: the one that MOORAGE_TEST_KUBECONFIG names, or one started for the occasion."""
+"""Who asks a cluster while it is measured, and how often."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from consumer.provisioners.kubernetes.permissions import NEEDED, WELCOME
-from tests.services import Kubernetes, ServiceMissing
+from tests.services import Kubernetes
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,6 @@ class Account:
 
     def _asked(self, event: Mapping[str, Any]) -> bool:
         return bool(event["user"]["username"].startswith(f"system:serviceaccount:{self.namespace}:"))
-
-
-@contextmanager
-def real_cluster() -> Iterator[Kubernetes]:
-    """A cluster with simulated nodes. Ends the program where this machine cannot have one."""
-    try:
-        cluster = Kubernetes.start()
-    except ServiceMissing as missing:
-        raise SystemExit(str(missing)) from missing
-    try:
-        yield cluster
-    finally:
-        cluster.stop()
 
 
 @contextmanager

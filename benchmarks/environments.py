@@ -13,12 +13,12 @@ from importlib.metadata import version
 
 from docker.errors import APIError
 
-from benchmarks.engine import real_engine
 from benchmarks.kafka import real_kafka
-from benchmarks.machine import describe, quiet
+from benchmarks.machine import describe
 from benchmarks.report import publish, say
 from benchmarks.served import served
-from benchmarks.shares import Run, came_and_went, latencies, progress, throughput
+from benchmarks.services import real
+from benchmarks.shares import Run, came_and_went, in_turns, latencies, throughput
 from benchmarks.topics import Topics, topics_on, unique
 from tests.services import DockerEngine
 from tests.services.docker_client import docker_client
@@ -50,24 +50,21 @@ def run(arguments: Namespace) -> None:
     about["packages"] += f", aiodocker {version('aiodocker')}"
 
     async def measure(bootstrap: str, engine: DockerEngine) -> None:
-        runs: list[Run] = []
         async with topics_on(bootstrap) as topics:
             say(f"\nenvironments: {count}, {_WORKERS} at a time")
             await _measured(engine, _KINDS[_BARE], _WORKERS)  # an engine's first containers are slow
-            for number in range(rounds):
-                for title in _TURNS if number % 2 == 0 else reversed(_TURNS):
-                    await quiet(arguments.patience)
-                    if title == _SERVICE:
-                        measured = await _measured_service(topics, engine, count)
-                    else:
-                        measured = await _measured(engine, _KINDS[title], count)
-                    progress(title, measured)
-                    runs.append({"title": title, "count": count, "round": number} | measured)
+
+            async def measured(title: str) -> Run:
+                if title == _SERVICE:
+                    return await _measured_service(topics, engine, count)
+                return await _measured(engine, _KINDS[title], count)
+
+            runs = await in_turns(_TURNS, measured, rounds=rounds, count=count, patience=arguments.patience)
         title = f"{count} environments created and removed, {_WORKERS} at a time, {rounds} rounds"
         served_runs = [each for each in runs if each["title"] == _SERVICE]
         publish("environments", about, [throughput(runs, [*_KINDS, _SERVICE], title), latencies(served_runs)], runs)
 
-    with real_kafka() as bootstrap, real_engine() as engine:
+    with real_kafka() as bootstrap, real(DockerEngine.start) as engine:
         with docker_client(engine.url) as client:
             shown = client.info()
             about["engine"] = f"Docker {shown['ServerVersion']}, {shown['Driver']}, cgroup v{shown['CgroupVersion']}"

@@ -13,13 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cluster import Account, account_on, real_cluster
+from benchmarks.cluster import Account, account_on
 from benchmarks.kafka import real_kafka
-from benchmarks.machine import describe, quiet
+from benchmarks.machine import describe
 from benchmarks.report import publish, say
 from benchmarks.served import served
-from benchmarks.shares import Run, came_and_went, latencies, progress, throughput
+from benchmarks.services import real
+from benchmarks.shares import Run, came_and_went, in_turns, latencies, throughput
 from benchmarks.topics import Topics, topics_on, unique
+from tests.services import Kubernetes
 
 _COUNT, _WORKERS = 200, 20
 _TIMEOUT = 600.0
@@ -52,24 +54,21 @@ def run(arguments: Namespace) -> None:
     about["packages"] += f", kubernetes_asyncio {version('kubernetes_asyncio')}"
 
     async def measure(bootstrap: str, account: Account) -> None:
-        runs: list[Run] = []
         async with topics_on(bootstrap) as topics:
             say(f"\nkubernetes: {count}, {_WORKERS} at a time")
             await _measured(account, _BARE, _WORKERS)
-            for number in range(rounds):
-                for title in _TURNS if number % 2 == 0 else reversed(_TURNS):
-                    await quiet(arguments.patience)
-                    if title == _SERVICE:
-                        measured = await _measured_service(topics, account, count)
-                    else:
-                        measured = await _measured(account, title, count)
-                    progress(title, measured)
-                    runs.append({"title": title, "count": count, "round": number} | measured)
+
+            async def measured(title: str) -> Run:
+                if title == _SERVICE:
+                    return await _measured_service(topics, account, count)
+                return await _measured(account, title, count)
+
+            runs = await in_turns(_TURNS, measured, rounds=rounds, count=count, patience=arguments.patience)
         title = f"{count} environments created and removed, {_WORKERS} at a time, {rounds} rounds"
         served_runs = [each for each in runs if each["title"] == _SERVICE]
         publish("kubernetes", about, [throughput(runs, [*_KINDS, _SERVICE], title), latencies(served_runs)], runs)
 
-    with real_kafka() as bootstrap, real_cluster() as cluster, tempfile.TemporaryDirectory() as folder:
+    with real_kafka() as bootstrap, real(Kubernetes.start) as cluster, tempfile.TemporaryDirectory() as folder:
         shown = json.loads(cluster.kubectl("version", "--output=json"))["serverVersion"]
         nodes = len(cluster.get("nodes")["items"])
         about["cluster"] = f"Kubernetes {shown['gitVersion']}, {nodes} nodes"

@@ -4,14 +4,14 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 from benchmarks.contestants.harness import Task
-from benchmarks.machine import stalled
+from benchmarks.machine import quiet, stalled
 from benchmarks.process import started
 from benchmarks.report import Table, say
 
@@ -33,6 +33,20 @@ async def came_and_went(module: str, settings: dict[str, Any], count: int, worke
             cpu, disturbed = contestant.cpu() - used, (stalled() - waited) / (loop.time() - began)
         phases: dict[str, Any] = json.loads(log.read_text())  # noqa: ASYNC240 - nothing else goes on
         return phases | {"cpu": cpu, "stalled": disturbed, "environments": count}
+
+
+async def in_turns(
+    titles: Sequence[str], measured: Callable[[str], Awaitable[Run]], *, rounds: int, count: int, patience: float
+) -> list[Run]:
+    """All contestants in each round, in this order or the other way round; each when the machine is quiet."""
+    runs: list[Run] = []
+    for number in range(rounds):
+        for title in titles if number % 2 == 0 else reversed(titles):
+            await quiet(patience)
+            run = await measured(title)
+            progress(title, run)
+            runs.append({"title": title, "count": count, "round": number} | run)
+    return runs
 
 
 def progress(title: str, run: Run) -> None:

@@ -12,6 +12,7 @@ from benchmarks.contestants.harness import Task, say
 from benchmarks.events import starts, wanted
 from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.templates import Catalog
+from consumer.handling.ports import Progress, Provisioner
 
 
 class Contestant(Protocol):
@@ -20,6 +21,24 @@ class Contestant(Protocol):
     async def remove(self, spec: EnvironmentSpec) -> None: ...
 
     async def aclose(self) -> None: ...
+
+
+class Moorage:
+    """A runtime of Moorage's, whichever it is."""
+
+    def __init__(self, provisioner: Provisioner) -> None:
+        self._provisioner = provisioner
+
+    async def create(self, spec: EnvironmentSpec) -> None:
+        environment = await self._provisioner.ensure(spec, _ignore)
+        assert environment.access is not None
+        assert environment.access.ports
+
+    async def remove(self, spec: EnvironmentSpec) -> None:
+        assert await self._provisioner.remove(spec.key)
+
+    async def aclose(self) -> None:
+        await self._provisioner.close()
 
 
 async def come_and_go(task: Task, instance: str, contestant: Contestant) -> None:
@@ -52,3 +71,7 @@ async def _each(
         for _ in range(workers):
             tasks.create_task(worker())
     return {"seconds": time.perf_counter() - began, "single": single}
+
+
+def _ignore(_: Progress) -> None:
+    """Nobody reads it."""

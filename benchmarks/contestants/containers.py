@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 from aiodocker import Docker
 
-from benchmarks.contestants.coming import come_and_go
+from benchmarks.contestants.coming import Contestant, Moorage, come_and_go
 from benchmarks.contestants.harness import Task, run
 from consumer.catalog.environment import EnvironmentSpec
-from consumer.handling.ports import Progress
 from consumer.ops.logging import configure_logging
 from consumer.provisioners.docker import DockerOptions, DockerProvisioner
 from consumer.provisioners.docker.container import creation
@@ -18,22 +17,6 @@ from consumer.provisioners.docker.networks import Networks
 
 _PATIENCE = 5
 """Seconds that a program may take to end by itself, as by Moorage's default."""
-
-
-class Moorage:
-    def __init__(self, options: DockerOptions) -> None:
-        self._provisioner = DockerProvisioner(options)
-
-    async def create(self, spec: EnvironmentSpec) -> None:
-        environment = await self._provisioner.ensure(spec, _ignore)
-        assert environment.access is not None
-        assert environment.access.ports
-
-    async def remove(self, spec: EnvironmentSpec) -> None:
-        assert await self._provisioner.remove(spec.key)
-
-    async def aclose(self) -> None:
-        await self._provisioner.close()
 
 
 class Bare:
@@ -65,7 +48,10 @@ class Bare:
         await self._docker.close()
 
 
-_KINDS: dict[str, Callable[[DockerOptions], Moorage | Bare]] = {"moorage": Moorage, "bare": Bare}
+_KINDS: dict[str, Callable[[DockerOptions], Contestant]] = {
+    "moorage": lambda options: Moorage(DockerProvisioner(options)),
+    "bare": Bare,
+}
 
 
 async def live(task: Task, stop: asyncio.Event) -> None:
@@ -73,10 +59,6 @@ async def live(task: Task, stop: asyncio.Event) -> None:
     options = DockerOptions(settings["instance"], settings["url"])
     await come_and_go(task, options.instance, _KINDS[settings["kind"]](options))
     await stop.wait()
-
-
-def _ignore(_: Progress) -> None:
-    """Nobody reads it."""
 
 
 if __name__ == "__main__":

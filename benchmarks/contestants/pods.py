@@ -9,32 +9,15 @@ from kubernetes_asyncio.client import ApiClient, Configuration, CoreV1Api, Netwo
 from kubernetes_asyncio.config import load_kube_config
 from kubernetes_asyncio.watch import Watch
 
-from benchmarks.contestants.coming import Contestant, come_and_go
+from benchmarks.contestants.coming import Contestant, Moorage, come_and_go
 from benchmarks.contestants.harness import Task, run
 from consumer.catalog.environment import EnvironmentSpec
-from consumer.handling.ports import Progress
 from consumer.ops.logging import configure_logging
 from consumer.provisioners.kubernetes import KubernetesOptions, KubernetesProvisioner
 from consumer.provisioners.kubernetes.failures import is_ready
 from consumer.provisioners.kubernetes.manifests import anchor_of, network_policy_of, owned_by, secret_of, service_of
 from consumer.provisioners.kubernetes.names import selector
 from consumer.provisioners.kubernetes.pods import pod_of
-
-
-class Moorage:
-    def __init__(self, options: KubernetesOptions) -> None:
-        self._provisioner = KubernetesProvisioner(options)
-
-    async def create(self, spec: EnvironmentSpec) -> None:
-        environment = await self._provisioner.ensure(spec, _ignore)
-        assert environment.access is not None
-        assert environment.access.ports
-
-    async def remove(self, spec: EnvironmentSpec) -> None:
-        assert await self._provisioner.remove(spec.key)
-
-    async def aclose(self) -> None:
-        await self._provisioner.close()
 
 
 class Bare:
@@ -115,7 +98,10 @@ class Bare:
             waiting.set_result(None)
 
 
-_KINDS: dict[str, Callable[[KubernetesOptions], Contestant]] = {"moorage": Moorage, "bare": Bare}
+_KINDS: dict[str, Callable[[KubernetesOptions], Contestant]] = {
+    "moorage": lambda options: Moorage(KubernetesProvisioner(options)),
+    "bare": Bare,
+}
 
 
 async def live(task: Task, stop: asyncio.Event) -> None:
@@ -125,10 +111,6 @@ async def live(task: Task, stop: asyncio.Event) -> None:
     options = KubernetesOptions(**settings)
     await come_and_go(task, options.instance, kind(options))
     await stop.wait()
-
-
-def _ignore(_: Progress) -> None:
-    """Nobody reads it."""
 
 
 if __name__ == "__main__":
