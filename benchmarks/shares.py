@@ -82,7 +82,9 @@ def throughput(runs: Sequence[Run], titles: Sequence[str], title: str) -> Table:
             f"{median(each['cpu'] for each in own) / count * 1e3:.1f}",
             f"{median(each['stalled'] for each in own):.0%}",
         ]
-        rows.append(row + [f"{median(each['requests'] for each in own):.1f}"] * counting)
+        if counting:
+            row.append(f"{median(each['requests'] for each in own):.1f}")
+        rows.append(row)
     header = ["", "creating, s", "removing, s", "both/s", "creating", "removing", "of bare", "CPU ms each", "stalled"]
     notes = [
         "Seconds are medians; shares of the bare client's throughput are medians of the rounds' own.",
