@@ -9,9 +9,10 @@ import pytest
 from consumer.catalog.identity import reservation_key
 from consumer.handling.ends import Ends
 from consumer.handling.errors import Transient
+from consumer.handling.ports import Environment
 from consumer.provisioners.labels import moment_of
 from consumer.provisioners.memory import Call
-from schemas.state import Phase
+from schemas.state import Phase, ReservationState
 from schemas.state_index import index_of
 from tests.handling.world import (
     HOUR,
@@ -21,6 +22,7 @@ from tests.handling.world import (
     RECONCILED_AFTER,
     RECONCILED_EVERY,
     SECOND,
+    Service,
     World,
     end,
     start,
@@ -40,6 +42,17 @@ def shown(world: World, reservation: str = "1841") -> datetime:
 
 def told(world: World) -> list[str | None]:
     return [call.key for call in world.docker.calls if call.operation == "extend"]
+
+
+async def running(world: World, service: Service) -> tuple[ReservationState, Environment]:
+    """What is remembered of a reservation that runs, and its environment."""
+    world.send(start())
+    await world.sleep(SECOND)
+    state = world.state()
+    assert state is not None
+    assert state.phase is Phase.ACTIVE
+    (made,) = await service.provisioners[0].list()
+    return state, made
 
 
 @pytest.mark.parametrize("until", [LATER, END - MINUTE])
@@ -200,12 +213,7 @@ async def test_what_is_on_another_runtime_is_not_the_reservations_own() -> None:
 async def test_what_runs_out_is_renewed_though_the_end_is_the_same(due: timedelta, calls: int) -> None:
     world = World()
     async with world.served() as service:
-        world.send(start())
-        await world.sleep(SECOND)
-        state = world.state()
-        assert state is not None
-        assert state.phase is Phase.ACTIVE
-        (made,) = await service.provisioners[0].list()
+        state, made = await running(world, service)
         made = replace(made, renew_at=world.now() + due)
         await Ends(service.lifecycle, lambda _: index_of(state), world.now).tell([made])
     assert len(told(world)) == calls
@@ -214,11 +222,7 @@ async def test_what_runs_out_is_renewed_though_the_end_is_the_same(due: timedelt
 async def test_nothing_is_renewed_once_its_end_is_past() -> None:
     world = World()
     async with world.served() as service:
-        world.send(start())
-        await world.sleep(SECOND)
-        state = world.state()
-        assert state is not None
-        (made,) = await service.provisioners[0].list()
+        state, made = await running(world, service)
         made = replace(made, renew_at=world.now())
         await Ends(service.lifecycle, lambda _: index_of(state), lambda: END).tell([made])
     assert told(world) == []
@@ -231,11 +235,7 @@ async def test_nothing_is_told_of_what_is_being_removed() -> None:
         await asyncio.sleep(20.0 if call.operation == "remove" else 0.0)
 
     async with world.served() as service:
-        world.send(start())
-        await world.sleep(SECOND)
-        state = world.state()
-        assert state is not None
-        (made,) = await service.provisioners[0].list()
+        state, made = await running(world, service)
         made = replace(made, expires_at=LATER)
         world.docker.latency = slow
         world.send(end())
@@ -249,11 +249,7 @@ async def test_nothing_is_told_of_what_is_being_removed() -> None:
 async def test_a_time_that_somebody_wrote_without_an_offset_brings_nothing_down(label: str) -> None:
     world = World()
     async with world.served() as service:
-        world.send(start())
-        await world.sleep(SECOND)
-        state = world.state()
-        assert state is not None
-        (made,) = await service.provisioners[0].list()
+        state, made = await running(world, service)
         bare = moment_of((END + MINUTE).astimezone(UTC).replace(tzinfo=None).isoformat())
         made = replace(made, **{label: bare})
         await Ends(service.lifecycle, lambda _: index_of(state), world.now).tell([made])

@@ -91,19 +91,15 @@ class Objects:
         await self.delete(SECRET, seen)
         return await self.have(SECRET, body, anchor)
 
-    async def delete(self, kind: Kind, shown: Object, *, foreground: bool = False) -> None:
+    async def delete(self, kind: Kind, shown: Object) -> None:
         """Have this object deleted, and return when it is gone."""
         with self._ending(kind, shown) as ended:
-            if await self.request_deletion(kind, shown, foreground=foreground) or await ended(_LOOK_AGAIN):
+            try:
+                if await self._client.delete(kind, shown) or await ended(_LOOK_AGAIN):
+                    return
+            except (Missing, Conflicting):
                 return
         await self.gone(kind, shown)
-
-    async def request_deletion(self, kind: Kind, shown: Object, *, foreground: bool = False) -> bool:
-        """Have this object deleted, now or some time from now; True when it is gone."""
-        try:
-            return await self._client.delete(kind, shown, foreground=foreground)
-        except (Missing, Conflicting):
-            return True
 
     async def gone(self, kind: Kind, shown: Object) -> None:
         """Return when this object is gone. Raises `Transient("runtime_busy")` when that takes too long."""

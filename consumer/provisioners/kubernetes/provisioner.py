@@ -219,7 +219,7 @@ class KubernetesProvisioner:
             # Somebody else may have made one under another name: not every event tells people's names.
             first = min((each for each in found if not is_dying(each)), key=_age, default=made)
             if made is not None and first is not None and uid_of(first) != uid_of(made):
-                await self._objects.delete(ANCHOR, made, foreground=True)
+                await self._objects.delete(ANCHOR, made)
                 made = None
             if made is None and first is not None:
                 return await self._adopted(first, spec), False

@@ -38,6 +38,14 @@ def role(kubernetes: Kubernetes, harness: UsersHarness) -> Iterator[str]:
     kubernetes.kubectl("delete", "clusterrole", name, "--ignore-not-found")
 
 
+@pytest.fixture
+def account(kubernetes: Kubernetes, namespace: str, role: str, tmp_path: Path) -> Path:
+    """The kubeconfig of who has few rights everywhere, and may bind itself the role with the others."""
+    let_in(kubernetes, role, IN_USERS)
+    everywhere = written([*EVERYWHERE, *to_be_let_in(role)])
+    return kubernetes.account(namespace, [], tmp_path / "kubeconfig", everywhere=everywhere)
+
+
 def without(rules: Sequence[Rule], rule: Rule, *verbs: str) -> list[Rule]:
     """The rules with nothing but these verbs of one of them."""
     return [replace(each, verbs=verbs) if each is rule else each for each in rules]
@@ -86,12 +94,9 @@ async def test_moorage_works_with_the_rules_it_needs_and_gives_itself_the_rest(
 
 
 async def test_who_is_let_in_no_more_lets_itself_in_before_it_goes_on_with_what_is_there(
-    harness: UsersHarness, kubernetes: Kubernetes, namespace: str, role: str, tmp_path: Path
+    harness: UsersHarness, kubernetes: Kubernetes, role: str, account: Path
 ) -> None:
-    let_in(kubernetes, role, IN_USERS)
-    everywhere = written([*EVERYWHERE, *to_be_let_in(role)])
-    kubeconfig = kubernetes.account(namespace, [], tmp_path / "kubeconfig", everywhere=everywhere)
-    provisioner, spec = moorage(harness, kubeconfig, role), harness.spec()
+    provisioner, spec = moorage(harness, account, role), harness.spec()
     made = await provisioner.ensure(spec, ignore)
     later = spec.expires_at + timedelta(hours=1)
 
@@ -106,12 +111,9 @@ async def test_who_is_let_in_no_more_lets_itself_in_before_it_goes_on_with_what_
 
 
 async def test_a_namespace_in_which_nothing_may_be_done_since_it_goes_is_one_users_trouble(
-    harness: UsersHarness, kubernetes: Kubernetes, namespace: str, role: str, tmp_path: Path
+    harness: UsersHarness, kubernetes: Kubernetes, role: str, account: Path
 ) -> None:
-    let_in(kubernetes, role, IN_USERS)
-    everywhere = written([*EVERYWHERE, *to_be_let_in(role)])
-    kubeconfig = kubernetes.account(namespace, [], tmp_path / "kubeconfig", everywhere=everywhere)
-    provisioner, spec = moorage(harness, kubeconfig, role), harness.spec()
+    provisioner, spec = moorage(harness, account, role), harness.spec()
     made = await provisioner.ensure(spec, ignore)
     await hold(harness, made.name, ["moorage.test/stays"])
     kubernetes.kubectl("delete", "namespace", harness.namespace, "--wait=false")
