@@ -84,11 +84,20 @@ class KubernetesHarness(Harness):
         """Say of a pod what its node would say."""
         await self.core.patch_namespaced_pod_status(name, self.namespace, {"status": status})
 
-    async def measure(self, environment: Environment) -> None:
-        """What a metrics server would say, which is kept as an object like others."""
-        crds, objects = ApiextensionsV1Api(self.api), CustomObjectsApi(self.api)
+    async def measures(self) -> None:
+        """Have the cluster know what a metrics server says, which is kept as objects like others."""
         with contextlib.suppress(ApiException):
-            await crds.create_custom_resource_definition(_POD_METRICS)
+            await ApiextensionsV1Api(self.api).create_custom_resource_definition(_POD_METRICS)
+        async with asyncio.timeout(20):
+            while True:  # the API of a new kind takes a moment to be there
+                with contextlib.suppress(ApiException):
+                    await CustomObjectsApi(self.api).list_cluster_custom_object("metrics.k8s.io", "v1beta1", "pods")
+                    return
+                await asyncio.sleep(0.1)
+
+    async def measure(self, environment: Environment) -> None:
+        """What a metrics server would say of it."""
+        await self.measures()
         body = {
             "apiVersion": "metrics.k8s.io/v1beta1",
             "kind": "PodMetrics",
@@ -97,14 +106,9 @@ class KubernetesHarness(Harness):
             "window": "15s",
             "containers": [{"name": "environment", "usage": {"cpu": "1500000000n", "memory": "131072Ki"}}],
         }
-        async with asyncio.timeout(20):
-            while True:  # the API of a new kind takes a moment to be there
-                with contextlib.suppress(ApiException):
-                    await objects.create_namespaced_custom_object(
-                        "metrics.k8s.io", "v1beta1", self.namespace, "pods", body
-                    )
-                    return
-                await asyncio.sleep(0.1)
+        await CustomObjectsApi(self.api).create_namespaced_custom_object(
+            "metrics.k8s.io", "v1beta1", self.namespace, "pods", body
+        )
 
     async def storage(self, count: int = 1) -> None:
         """There is room for so many volumes of the class that is this test's instance."""

@@ -68,6 +68,7 @@ async def test_moorage_works_with_the_rules_it_needs_and_gives_itself_the_rest(
     kubeconfig = kubernetes.account(namespace, [], tmp_path / "kubeconfig", everywhere=written(everywhere))
     provisioner = moorage(harness, kubeconfig, role, storage_class=harness.instance)
     await harness.storage()
+    await harness.measures()
     spec = harness.spec(volume=volume_of(harness, "r-1"))
 
     assert [each.message for each in await provisioner.diagnose(Needs()) if each.level is not Level.OK] == []
