@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
 
@@ -213,6 +213,11 @@ class Engine:
         """Raises `Conflicting` if its name or its bridge's is taken."""
         async with self._request(self._options.create_timeout, Conflicting) as docker:
             await docker.networks.create(config)
+
+    async def network_members(self, network_id: str) -> Collection[str]:
+        """The ids of the containers that are on the network. Raises `Missing`."""
+        async with self._request(self._options.request_timeout, Missing) as docker:
+            return (await DockerNetwork(docker, network_id).show()).get("Containers") or {}
 
     async def connect(self, network: str, container_id: str, endpoint: dict[str, Any]) -> None:
         """Raises `Missing` without either."""

@@ -25,7 +25,7 @@ METADATA_ADDRESSES = ("169.254.169.254", "169.254.170.2", "169.254.170.23")
 
 _APART = "com.docker.network.bridge.enable_icc"
 _BRIDGE = "com.docker.network.bridge.name"
-_TRIES = 5
+_TRIES, _LOOK_AGAIN = 5, 0.1
 _LEFT_OVER_AFTER = timedelta(hours=1)
 _AT_ONCE = 20
 _FAREWELL = 5.0
@@ -83,13 +83,23 @@ class Networks:
         return joined
 
     async def leave(self, key: str) -> bool:
-        """Remove the network of this key; True if there was one. Its containers have to be gone."""
+        """Remove the network of this key; True if there was one. Its containers have to be gone.
+
+        One that the engine keeps though it has no container is left to `sweep`: Docker 20.10 may miscount endpoints
+        until it is restarted, and nobody is let in by an empty network.
+        """
         found = await self._labelled(f"{KEY}={key}")
         for network in found:
-            try:
-                await self._delete(network)
-            except Conflicting as error:
-                raise Transient("runtime_busy", "The environment's network is still in use.") from error
+            for tried in range(_TRIES):
+                await asyncio.sleep(_LOOK_AGAIN if tried else 0)
+                try:
+                    await self._delete(network)
+                    break
+                except Conflicting as error:
+                    if await self._members(network):
+                        raise Transient("runtime_busy", "The environment's network is still in use.") from error
+            else:
+                log.warning("network_kept", network=network.name, why="the engine keeps it though it is empty")
         return bool(found)
 
     async def sweep(self, keys: Collection[str]) -> None:
@@ -180,13 +190,19 @@ class Networks:
             with contextlib.suppress(Conflicting):  # somebody else made it this moment
                 await self._engine.create_network(config)
                 return name
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(_LOOK_AGAIN)
         raise Transient("runtime_busy", "The environment's network can neither be made nor found.")
 
     async def _labelled(self, *labels: str) -> list[Network]:
         ours = (f"{MANAGED_BY}=moorage", f"{INSTANCE}={self._options.instance}")
         shown = await self._engine.networks({"label": [*ours, *labels]})
         return [Network.from_listing(each) for each in shown]
+
+    async def _members(self, network: Network) -> Collection[str]:
+        try:
+            return await self._engine.network_members(network.id)
+        except Missing:
+            return ()
 
     async def _delete(self, network: Network) -> None:
         with contextlib.suppress(Missing):

@@ -18,6 +18,7 @@ from tests.provisioners.harness import ignore, until
 pytestmark = pytest.mark.docker
 
 _A_DAY = timedelta(days=1)
+DELETE = r"DELETE \S+/networks/\S+"
 MAKE = r"POST \S+/networks/create"
 
 
@@ -179,6 +180,33 @@ class TestPrivate:
 
         assert young == {kept.name, lost.name}
         assert [each["Name"] for each in await harness.networks()] == [kept.name]
+
+    async def test_one_that_the_engine_keeps_though_it_is_empty_is_left_to_the_sweep(
+        self, harness: DockerHarness, proxy: EngineProxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        provisioner, spec = harness.provisioner_with(network="private", url=proxy.url), harness.spec()
+        await provisioner.ensure(spec, ignore)
+        proxy.answer(DELETE, 403, "error while removing network: network has active endpoints", times=5)
+
+        assert await provisioner.remove(spec.key) is True
+
+        assert [each["Name"] for each in await harness.networks()] == [spec.name]
+        monkeypatch.setattr("consumer.provisioners.docker.networks._LEFT_OVER_AFTER", -_A_DAY)
+        await provisioner.list()
+        assert await harness.networks() == []
+
+    async def test_one_that_is_in_use_is_not_left(self, harness: DockerHarness) -> None:
+        provisioner, spec = harness.provisioner_with(network="private"), harness.spec()
+        await provisioner.ensure(spec, ignore)
+        other = await harness.docker.containers.run(
+            {"Image": harness.image, "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": spec.name}}
+        )
+
+        with pytest.raises(Transient, match="still in use"):
+            await provisioner.remove(spec.key)
+
+        await other.delete(force=True)
+        assert await provisioner.remove(spec.key) is True
 
 
 class TestTroubles:
