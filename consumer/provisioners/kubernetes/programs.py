@@ -81,4 +81,6 @@ async def _said(process: Process) -> bytes:
                 os.killpg(process.pid, signal.SIGKILL)
             with suppress(TimeoutError):  # something that it started may have left its group, and still hold its output
                 await asyncio.wait_for(process.wait(), 1)
+            # What it has written since is not read, so nothing else would end its pipe.
+            process._transport.close()  # type: ignore[attr-defined]
     return said

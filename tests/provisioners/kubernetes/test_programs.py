@@ -117,6 +117,18 @@ async def test_a_program_that_hangs_is_ended_with_what_it_started(login: Login, 
     await until(lambda: not any(map(runs, pids)))
 
 
+async def test_a_program_that_hangs_leaves_no_pipe_open_whoever_else_holds_it(login: Login, tmp_path: Path) -> None:
+    connection = login('setsid sleep 3600 & echo $! > "$HERE/pid"; wait')
+    opened = psutil.Process().num_fds()
+    try:
+        with pytest.raises(Unavailable, match="gives none in time"):
+            await connection.api()
+
+        await until(lambda: psutil.Process().num_fds() <= opened)
+    finally:
+        psutil.Process(int((tmp_path / "pid").read_text())).kill()
+
+
 def runs(pid: str) -> bool:
     try:
         return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
