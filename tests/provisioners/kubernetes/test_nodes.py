@@ -147,8 +147,10 @@ async def test_what_is_let_in_by_ssh_is_a_file_that_sshd_takes(
     ],
 )
 async def test_what_goes_wrong_is_told_in_the_nodes_words(
-    nodes: KubernetesHarness, provisioner: Provisioner, changes: dict[str, Any], code: str, tells: str
+    nodes: KubernetesHarness, changes: dict[str, Any], code: str, tells: str
 ) -> None:
+    provisioner = nodes.provisioner_with(stop_timeout=1, settle=30.0)  # a busy node tells late that a program ended
+
     with pytest.raises(Permanent, match=tells) as error:
         await provisioner.ensure(spec_of(nodes, **changes), ignore)
 
