@@ -276,12 +276,14 @@ class Settings(BaseSettings):
         pattern="^https://",
     )
     storage_class: str | None = _env(
-        "MOORAGE_KUBERNETES_STORAGE_CLASS", None, "Storage class of volumes; the cluster's default otherwise."
+        "MOORAGE_KUBERNETES_STORAGE_CLASS",
+        None,
+        "Storage class of volumes whose template has none; the cluster's default otherwise.",
     )
     volume_access: VolumeAccess = _env(
         "MOORAGE_KUBERNETES_VOLUME_ACCESS",
         "ReadWriteOnce",
-        "Access mode of volumes: `ReadWriteMany` lets pods on several nodes have one at a time.",
+        "Access mode of volumes whose template has none: with `ReadWriteMany` pods on several nodes may share one.",
     )
     schedule_timeout: float = _env(
         "MOORAGE_KUBERNETES_SCHEDULE_TIMEOUT",

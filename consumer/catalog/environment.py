@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -80,7 +80,8 @@ class Readiness:
 class Volume:
     """A volume to mount at `path`: made if it is not there, and never taken from somebody else.
 
-    `key` is the label value that tells whose it is. `labels` are all that it carries.
+    `key` is the label value that tells whose it is. `labels` are all that it carries. `storage_class` and `access_mode`
+    are of clusters; None for what the runtime's own settings decide.
     """
 
     name: str
@@ -88,6 +89,8 @@ class Volume:
     path: str
     labels: Mapping[str, str]
     size_bytes: int | None = None
+    storage_class: str | None = None
+    access_mode: VolumeAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +99,14 @@ class Kubernetes:
 
     `service` is how ports are reached, `runtime_class` the name of one of the cluster's, such as `gvisor`.
     `route` leads to the HTTP port. With `kubeconfig` there is one for the user, that leads to nothing but their pod.
+    `requests` are what a node sets aside, at most the limits; where there is none it is as much as the limit.
     """
 
     service: ServiceType | None = None
     runtime_class: str | None = None
     route: Route | None = None
     kubeconfig: bool = False
+    requests: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +174,10 @@ class EnvironmentSpec:
         identity |= {"entrypoint": self.entrypoint} if self.entrypoint else {}
         identity |= {"volume": (self.volume.name, self.volume.path)} if self.volume else {}
         identity |= {"devices": (self.gpus, self.devices)} if self.gpus or self.devices else {}
-        if replace(self.kubernetes, kubeconfig=False) != Kubernetes():
+        if replace(self.kubernetes, kubeconfig=False, requests=Limits()) != Kubernetes():
             identity["kubernetes"] = (self.kubernetes.service, self.kubernetes.runtime_class)
+        if self.kubernetes.requests != Limits():
+            identity["requests"] = astuple(self.kubernetes.requests)
         if self.kubernetes.route is not None:
             identity["route"] = identity_of(self.kubernetes.route)
         if self.security != Security():  # what was made before there was a choice stays what it was

@@ -82,6 +82,18 @@ def size(value: Any) -> Amount:
     return _amount(value, lambda written: parse_bytes(written, "Size"))
 
 
+def stated(read: Callable[[Any], Amount]) -> Callable[[Any], int | None]:
+    """`read`, for what must be a number where it is said."""
+
+    def number(value: Any) -> int | None:
+        amount = read(value)
+        if amount == UNLIMITED:
+            raise problem("cannot be unlimited: leave the key out")
+        return amount
+
+    return number
+
+
 def port_list(value: Any) -> tuple[Port, ...]:
     if isinstance(value, str):
         return read(parse_ports, value)

@@ -39,7 +39,7 @@ class Needs:
             routes=tuple(
                 (each.name, route)
                 for each in templates
-                if each.kubernetes is not None and (route := each.kubernetes.kubernetes().route) is not None
+                if each.kubernetes is not None and (route := each.kubernetes.route) is not None
             ),
             limits=frozenset(
                 parameter

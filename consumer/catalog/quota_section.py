@@ -1,13 +1,12 @@
 """Quotas as operators write them in the template file."""
 
 import re
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import PlainValidator
 
 from consumer.catalog import fields
-from consumer.catalog.fields import UNLIMITED, Amount, Section, problem
+from consumer.catalog.fields import Section, problem
 from consumer.catalog.wording import quoted
 
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
@@ -20,22 +19,12 @@ def environment_count(value: Any) -> int:
     return int(value)
 
 
-def _stated(read: Callable[[Any], Amount]) -> Callable[[Any], int | None]:
-    def stated(value: Any) -> int | None:
-        amount = read(value)
-        if amount == UNLIMITED:
-            raise problem("cannot be unlimited: leave the key out")
-        return amount
-
-    return stated
-
-
 class Quota(Section):
     """The most that may be in use at a time: environments, CPU in millicores, memory in bytes; None is no bound."""
 
     environments: Annotated[int | None, PlainValidator(environment_count)] = None
-    cpu: Annotated[int | None, PlainValidator(_stated(fields.cpu))] = None
-    memory: Annotated[int | None, PlainValidator(_stated(fields.size))] = None
+    cpu: Annotated[int | None, PlainValidator(fields.stated(fields.cpu))] = None
+    memory: Annotated[int | None, PlainValidator(fields.stated(fields.size))] = None
 
     @property
     def bounds_anything(self) -> bool:

@@ -64,7 +64,7 @@ def resolve(
         devices=template.devices,
         must_enforce=template.on_unenforceable == "refuse",
         security=template.security.security() if template.security is not None else Security(),
-        kubernetes=template.kubernetes.kubernetes() if template.kubernetes is not None else Kubernetes(),
+        kubernetes=template.kubernetes.kubernetes(limits) if template.kubernetes is not None else Kubernetes(),
         environment=_environment(template, overrides, state),
         labels={
             **template.labels,

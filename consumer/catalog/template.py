@@ -264,6 +264,24 @@ class Template(Section):
         return self
 
     @model_validator(mode="after")
+    def _requests_are_within_limits(self) -> Self:
+        if self.kubernetes is None:
+            return self
+        for bounds in self.bounds.values():
+            request, show = getattr(self.kubernetes.requests, bounds.kind.field), bounds.kind.show
+            if request is not None and bounds.usual is not None and request > bounds.usual:
+                why = f"is {show(request)}, above the limit of {show(bounds.usual)}: lower it, or raise the limit"
+                raise problem(why, "kubernetes", "requests", bounds.kind.field)
+        return self
+
+    @model_validator(mode="after")
+    def _volume_suits_the_runtime(self) -> Self:
+        if self.runtime != "kubernetes" and self.volume is not None and self.volume.of_clusters is not None:
+            why = f"is for kubernetes, and the runtime is {self.runtime}: leave it out"
+            raise problem(why, "volume", self.volume.of_clusters)
+        return self
+
+    @model_validator(mode="after")
     def _security_suits_the_runtime(self) -> Self:
         if self.security is not None and self.runtime not in CONTAINER_RUNTIMES:
             raise problem(f"is for containers, and {self.runtime} has none: leave it out", "security")

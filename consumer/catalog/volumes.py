@@ -11,7 +11,7 @@ from pydantic import AfterValidator, PlainValidator, model_validator
 
 from consumer.catalog import fields
 from consumer.catalog.access import absolute_path
-from consumer.catalog.environment import Volume
+from consumer.catalog.environment import Volume, VolumeAccess
 from consumer.catalog.fields import Section, problem
 from consumer.catalog.identity import (
     INSTANCE,
@@ -65,10 +65,17 @@ class VolumeSection(Section):
     reclaim: Reclaim | None = None
     name: Annotated[str, AfterValidator(_name)] | None = None
     size: Annotated[int | None, PlainValidator(_size)] = None
+    storage_class: Annotated[str, AfterValidator(fields.object_name)] | None = None
+    access_mode: VolumeAccess | None = None
 
     @property
     def what_becomes(self) -> Reclaim:
         return self.reclaim or ("retain" if self.scope == "user" else "delete")
+
+    @property
+    def of_clusters(self) -> str | None:
+        """Which of its keys only the claims of a cluster have, if one does."""
+        return next((name for name in ("storage_class", "access_mode") if getattr(self, name) is not None), None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -101,4 +108,4 @@ def volume_for(section: VolumeSection, template: str, state: ReservationState, *
     if section.scope == "reservation":
         labels |= {KEY: reservation_key(instance, state.reservation_id), RESERVATION_ID: state.reservation_id}
     name = f"v-{slug(state.user.id)}-{slug(called)}-{digest[:10]}"
-    return Volume(name, digest[:32], section.path, labels, section.size)
+    return Volume(name, digest[:32], section.path, labels, section.size, section.storage_class, section.access_mode)

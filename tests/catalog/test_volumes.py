@@ -70,6 +70,14 @@ def test_size_is_in_bytes() -> None:
     assert volume("volume: {path: /data, size: 5Gi}").size_bytes == 5 * 1024**3
 
 
+def test_a_cluster_is_told_what_kind_it_is_to_be() -> None:
+    text = "runtime: kubernetes, volume: {path: /data, storage_class: fast.ssd, access_mode: ReadWriteMany}"
+
+    kinds = [(found.storage_class, found.access_mode) for found in (resolved(text).volume, volume(ITS_OWN)) if found]
+
+    assert kinds == [("fast.ssd", "ReadWriteMany"), (None, None)]
+
+
 @pytest.mark.parametrize(
     ("template", "changes"),
     [
@@ -92,6 +100,10 @@ def test_what_an_environment_is_made_of_makes_it_another(template: str, changes:
     [
         ("volume: {path: /data}", "volume: {path: /data, reclaim: retain, size: 1Gi}"),
         ("", "on_unenforceable: refuse"),
+        (
+            "runtime: kubernetes, volume: {path: /data}",
+            "runtime: kubernetes, volume: {path: /data, storage_class: fast, access_mode: ReadWriteMany}",
+        ),
     ],
 )
 def test_policies_about_it_do_not(template: str, same: str) -> None:

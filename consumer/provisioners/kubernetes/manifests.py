@@ -105,9 +105,10 @@ def claim_of(volume: Volume, namespace: str, options: KubernetesOptions) -> dict
     """The claim of a volume. It belongs to no anchor: what is kept outlives its environment."""
     labels = {name: label_value(value) for name, value in volume.labels.items()}
     size = str(volume.size_bytes) if volume.size_bytes is not None else options.volume_size
-    spec: dict[str, Any] = {"accessModes": [options.volume_access], "resources": {"requests": {"storage": size}}}
-    if options.storage_class is not None:
-        spec["storageClassName"] = options.storage_class
+    access = volume.access_mode or options.volume_access
+    spec: dict[str, Any] = {"accessModes": [access], "resources": {"requests": {"storage": size}}}
+    if (storage_class := volume.storage_class or options.storage_class) is not None:
+        spec["storageClassName"] = storage_class
     about = {"name": volume.name, "namespace": namespace, "labels": labels, "annotations": dict(volume.labels)}
     return {"metadata": about, "spec": spec}
 

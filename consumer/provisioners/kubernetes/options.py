@@ -35,8 +35,8 @@ class KubernetesOptions:
     counts. With `users` each user has a namespace, whose name begins with `namespace`.
     `service` is how ports are reached where a template does not say. `public_host` is the host that users are told for
     node ports, instead of the address of the pod's node; `public_server` the API server's URL as users reach it, if
-    that is another than ours. `storage_class` is the cluster's own default if None, `volume_size` holds for volumes of
-    which a template does not say how large they are.
+    that is another than ours. `storage_class`, the cluster's own default if None, `volume_size` and `volume_access`
+    hold for volumes of which a template does not say what they are like.
     `registry_credentials` is a file with logins, as `docker login` writes it.
 
     `start_timeout` is how long a start may take where a template does not say; what still waits for its node shortly

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from consumer.catalog.environment import EnvironmentSpec
+from consumer.catalog.environment import EnvironmentSpec, Limits
 from consumer.catalog.images import split_reference
 from consumer.catalog.ssh_keys import Login
 from consumer.handling.errors import Permanent
@@ -53,7 +53,7 @@ def _container(spec: EnvironmentSpec) -> dict[str, Any]:
             {"name": name, "valueFrom": {"secretKeyRef": {"name": spec.name, "key": name}}}
             for name in sorted(spec.environment)
         ],
-        "resources": {"limits": _limits(spec)},
+        "resources": {"limits": _limits(spec), "requests": _quantities(spec.kubernetes.requests)},
         "securityContext": container_security(spec),
     }
     # What an image calls its entrypoint is a command here, and its command are arguments.
@@ -76,17 +76,22 @@ def image_of(spec: EnvironmentSpec) -> str:
 
 
 def _limits(spec: EnvironmentSpec) -> dict[str, str]:
-    limits, found = spec.limits, {}
-    if limits.cpu_millis is not None:
-        found["cpu"] = f"{limits.cpu_millis}m"
-    if limits.memory_bytes is not None:
-        found["memory"] = str(limits.memory_bytes)
-    if limits.storage_bytes is not None:
-        found["ephemeral-storage"] = str(limits.storage_bytes)
+    found = _quantities(spec.limits)
     if spec.gpus == "all" or spec.devices:
         raise Permanent("device_not_available", "Kubernetes gives GPUs by number and no other devices.")
     if spec.gpus:
         found["nvidia.com/gpu"] = str(spec.gpus)
+    return found
+
+
+def _quantities(amounts: Limits) -> dict[str, str]:
+    found = {}
+    if amounts.cpu_millis is not None:
+        found["cpu"] = f"{amounts.cpu_millis}m"
+    if amounts.memory_bytes is not None:
+        found["memory"] = str(amounts.memory_bytes)
+    if amounts.storage_bytes is not None:
+        found["ephemeral-storage"] = str(amounts.storage_bytes)
     return found
 
 

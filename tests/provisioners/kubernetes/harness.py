@@ -116,7 +116,7 @@ class KubernetesHarness(Harness):
             volume = {
                 "storageClassName": self.instance,
                 "capacity": {"storage": "10Gi"},
-                "accessModes": ["ReadWriteOnce"],
+                "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
                 "hostPath": {"path": "/nonexistent"},
             }
             name = f"{self.instance}-{number}"

@@ -181,8 +181,9 @@ async def test_a_program_that_ends_later_is_told_and_started_again(
 
 async def test_who_takes_too_much_memory_is_ended_for_it(nodes: KubernetesHarness, provisioner: Provisioner) -> None:
     script = "sleep 3; exec dd if=/dev/zero of=/dev/null bs=512M count=1"
-    limits = Limits(cpu_millis=500, memory_bytes=32 * 1024**2)
-    spec = spec_of(nodes, command=shell(script), limits=limits, ready=Readiness(), ports=())
+    limits, requests = Limits(cpu_millis=500, memory_bytes=32 * 1024**2), Limits(memory_bytes=8 * 1024**2)
+    less = Wanted(requests=requests)
+    spec = spec_of(nodes, command=shell(script), limits=limits, kubernetes=less, ready=Readiness(), ports=())
     told: asyncio.Queue[str] = asyncio.Queue()
     watching = asyncio.create_task(provisioner.watch(told.put_nowait))
     await provisioner.ensure(spec, ignore)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consumer.catalog.environment import EnvironmentSpec, Limits
+from consumer.catalog.environment import EnvironmentSpec, Kubernetes, Limits
 from consumer.handling.errors import Permanent, Transient
 from consumer.handling.ports import Progress
 from consumer.provisioners.kubernetes.pulls import is_pulling, seconds_of_pulls
@@ -86,6 +86,30 @@ async def test_who_does_not_wait_for_a_node_fails_at_once_with_the_reason(harnes
         await harness.provisioner_with(schedule_timeout=0.0).ensure(spec, ignore)
 
     assert error.value.code == "runtime_full"
+
+
+async def test_the_scheduler_looks_for_room_for_the_requests_and_not_for_the_limits(harness: KubernetesHarness) -> None:
+    more_than_any_node_has = Limits(1_000_000, 1024**5, 1024**5)
+    requests = Kubernetes(requests=Limits(100, 64 * 1024**2, 1024**3))
+    spec = harness.spec(limits=more_than_any_node_has, kubernetes=requests)
+
+    pod = (await harness.pod(await harness.provisioner().ensure(spec, ignore)))["spec"]
+
+    assert pod["nodeName"]
+    assert pod["containers"][0]["resources"] == {
+        "limits": {"cpu": "1k", "memory": str(1024**5), "ephemeral-storage": str(1024**5)},
+        "requests": {"cpu": "100m", "memory": str(64 * 1024**2), "ephemeral-storage": str(1024**3)},
+    }
+
+
+async def test_what_is_not_requested_is_looked_for_as_the_limit(harness: KubernetesHarness) -> None:
+    spec = harness.spec(limits=Limits(1_000_000, 1024**5), kubernetes=Kubernetes(requests=Limits(cpu_millis=100)))
+
+    with pytest.raises(Transient, match="Insufficient memory") as error:
+        await harness.provisioner_with(schedule_timeout=0.0).ensure(spec, ignore)
+
+    assert error.value.code == "runtime_full"
+    assert "Insufficient cpu" not in error.value.message
 
 
 async def test_a_pod_that_no_scheduler_looks_at_is_told_as_that(harness: KubernetesHarness) -> None:

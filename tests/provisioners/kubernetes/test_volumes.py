@@ -108,6 +108,34 @@ async def test_a_volume_that_nobody_has_room_for_is_told(harness: KubernetesHarn
     assert await provisioner.remove(spec.key) is True
 
 
+async def test_the_class_and_mode_of_a_template_go_before_those_of_all(harness: KubernetesHarness) -> None:
+    await harness.storage()
+    provisioner = harness.provisioner_with(storage_class="nobody-has-it")
+    volume = volume_of(harness, "r-1", storage_class=harness.instance, access_mode="ReadWriteMany")
+
+    await provisioner.ensure(harness.spec(volume=volume), ignore)
+
+    (claim,) = await claims(harness)
+    assert (claim.spec.storage_class_name, claim.spec.access_modes) == (harness.instance, ["ReadWriteMany"])
+    assert claim.status.phase == "Bound"
+
+
+async def test_a_volume_that_is_there_is_used_whatever_the_template_says_by_now(harness: KubernetesHarness) -> None:
+    await harness.storage()
+    provisioner, spec = harness.provisioner(), harness.spec()
+    volume = volume_of(harness, "r-1", storage_class=harness.instance)
+    await provisioner.ensure(replace(spec, volume=volume), ignore)
+    await provisioner.remove(spec.key, keep=True)
+    (before,) = await claims(harness)
+
+    changed = replace(volume, storage_class="nobody-has-it", access_mode="ReadWriteMany")
+    made = await provisioner.ensure(replace(spec, volume=changed), ignore)
+
+    (claim,) = await claims(harness)
+    assert (claim.metadata.uid, claim.spec.storage_class_name) == (before.metadata.uid, harness.instance)
+    assert made.notes == ()
+
+
 async def test_the_group_of_a_volume_is_the_templates(harness: KubernetesHarness) -> None:
     await harness.storage()
     provisioner = harness.provisioner_with(storage_class=harness.instance)
