@@ -44,9 +44,11 @@ class Account:
 
 @contextmanager
 def account_on(cluster: Kubernetes, folder: Path) -> Iterator[Account]:
-    """An account in a namespace of its own that takes hardened pods only."""
+    """An account in a namespace of its own that takes hardened pods only. It may delete one by one, as a bare client
+    does."""
     rules = [
-        {"apiGroups": [rule.group], "resources": [rule.resource], "verbs": [*rule.verbs]} for rule in NEEDED + WELCOME
+        {"apiGroups": [rule.group], "resources": [rule.resource], "verbs": [*{*rule.verbs, "delete"}]}
+        for rule in NEEDED + WELCOME
     ]
     with cluster.namespace({"pod-security.kubernetes.io/enforce": "restricted"}) as namespace:
         yield Account(cluster, namespace, cluster.account(namespace, rules, folder / "kubeconfig"))

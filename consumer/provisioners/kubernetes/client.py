@@ -1,6 +1,7 @@
 """The API server as we use it: few verbs on raw objects, every failure already a decision."""
 
 import asyncio
+import builtins
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -123,15 +124,22 @@ class Client:
         query = {"fieldManager": "moorage", "force": "true"}
         return await self.ask("PATCH", kind.path_of(body), query=query, body=body, content_type=_APPLY)
 
-    async def delete(self, kind: Kind, shown: Object) -> bool:
-        """Have this very object deleted.
+    async def delete(self, kind: Kind, shown: Object, *, unchanged: bool = False) -> bool:
+        """Have this very object deleted; with `unchanged` only if it is still what is shown.
 
         True when it is gone already: what only will be says when. Raises `Missing`, and `Conflicting` when another one
-        has its name.
+        has its name, or it has changed.
         """
-        body = {"preconditions": {"uid": uid_of(shown)}, "propagationPolicy": "Background"}
+        version = {"resourceVersion": shown["metadata"]["resourceVersion"]} if unchanged else {}
+        body = {"preconditions": {"uid": uid_of(shown)} | version, "propagationPolicy": "Background"}
         answer = await self.ask("DELETE", kind.path_of(shown), body=body)
         return answer["kind"] == "Status" or not is_dying(answer)
+
+    async def delete_all(self, kind: Kind, selector: str, namespace: str) -> builtins.list[Object]:
+        """Have all objects with these labels deleted; what each was like before. Some may only be gone later."""
+        query, body = {"labelSelector": selector}, {"propagationPolicy": "Background"}
+        shown = await self.ask("DELETE", kind.path(namespace), query=query, body=body)
+        return [*(shown.get("items") or ())]
 
     async def events(self, shown: Object) -> Sequence[Object]:
         """What the cluster tells of an object, the latest last."""

@@ -1,16 +1,18 @@
 """All that belongs to an environment but its pod, as the API takes it. No I/O here."""
 
 import base64
+from collections.abc import Collection
 from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec, Volume
 from consumer.catalog.identity import KEY
 from consumer.provisioners.kubernetes.kinds import ANCHOR, Object, name_of, namespace_of, uid_of
-from consumer.provisioners.kubernetes.names import annotations_for, label_value, labels_for
+from consumer.provisioners.kubernetes.names import annotations_for, facts_of, label_value, labels_for
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import AUTHORIZED_KEYS
 from consumer.provisioners.kubernetes.routes import note_of
 
+_CLAIM, _NONE = "moorage/claim", "none"
 _SERVICE_TYPES = {"cluster": "ClusterIP", "node-port": "NodePort", "load-balancer": "LoadBalancer"}
 _CLOSED = (
     "10.0.0.0/8",
@@ -34,7 +36,13 @@ _LOCAL_DNS = "169.254.20.10/32"
 def anchor_of(spec: EnvironmentSpec, namespace: str, options: KubernetesOptions) -> dict[str, Any]:
     """What an environment is known by, and all else of it belongs to."""
     about = _about(spec, namespace, options)
-    return {"metadata": about | {"annotations": about["annotations"] | note_of(spec)}}
+    claim = {_CLAIM: spec.volume.name if spec.volume is not None else _NONE}
+    return {"metadata": about | {"annotations": about["annotations"] | claim | note_of(spec)}}
+
+
+def may_have_claim(anchors: Collection[Object]) -> bool:
+    """Whether there may be a claim of the environment of these anchors: only they know that there is none."""
+    return not anchors or any(facts_of(each).get(_CLAIM) != _NONE for each in anchors)
 
 
 def owned_by(anchor: Object, spec: EnvironmentSpec, options: KubernetesOptions) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Namespaces:
         with suppress(Conflicting):
             await self._objects.create(ROLE_BINDING, body)
         for _ in range(int(_TAKES_EFFECT / _LOOK_AGAIN)):
-            if await self._client.may("list", "", "secrets", name):
+            if await self._client.may("get", "", "secrets", name):
                 return
             await asyncio.sleep(_LOOK_AGAIN)
 

@@ -1,7 +1,7 @@
-"""Get or create, and deletions that are waited for: by the id of an object, never by its name alone."""
+"""Get or create, and deletions that are waited for: by an object's id or its labels, never by its name alone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -91,43 +91,58 @@ class Objects:
         await self.delete(SECRET, seen)
         return await self.have(SECRET, body, anchor)
 
-    async def delete(self, kind: Kind, shown: Object) -> None:
-        """Have this object deleted, and return when it is gone."""
-        with self._ending(kind, shown) as ended:
+    async def delete(self, kind: Kind, shown: Object, *, unchanged: bool = False) -> bool:
+        """Have this object deleted, and return when it is gone; True when it was there.
+
+        With `unchanged`, raises `Conflicting` when there is nothing any more that is just what is shown.
+        """
+        with self._endings(kind) as ended:
             try:
-                if await self._client.delete(kind, shown) or await ended(_LOOK_AGAIN):
-                    return
-            except (Missing, Conflicting):
-                return
+                if await self._client.delete(kind, shown, unchanged=unchanged) or await ended(shown, _LOOK_AGAIN):
+                    return True
+            except (Missing, Conflicting) as error:
+                if unchanged:
+                    raise Conflicting(name_of(shown)) from error
+                return False
         await self.gone(kind, shown)
+        return True
+
+    async def delete_all(self, kind: Kind, selector: str, namespace: str) -> Sequence[Object]:
+        """Have all objects with these labels deleted; what there was, once all of it is gone."""
+        with self._endings(kind) as ended:
+            there = await self._client.delete_all(kind, selector, namespace)
+            for each in there:
+                if (kind is POD or each["metadata"].get("finalizers")) and not await ended(each, _LOOK_AGAIN):
+                    await self.gone(kind, each)
+        return there
 
     async def gone(self, kind: Kind, shown: Object) -> None:
         """Return when this object is gone. Raises `Transient("runtime_busy")` when that takes too long."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._gone_timeout, _LOOK_AGAIN
         while True:
-            with self._ending(kind, shown) as ended:
+            with self._endings(kind) as ended:
                 seen = await self._client.get(kind, shown)
                 if seen is None or uid_of(seen) != uid_of(shown):
                     return
                 if loop.time() > deadline:
                     what = "pod" if kind is POD else "environment" if kind is ANCHOR else kind.name
                     raise Transient("runtime_busy", f"The {what} is still being removed.")
-                if await ended(pause):
+                if await ended(shown, pause):
                     return
             pause = min(2 * pause, _LOOK_ANYWAY)
 
     @contextmanager
-    def _ending(self, kind: Kind, shown: Object) -> Iterator[Callable[[float], Awaitable[bool]]]:
-        """What is returned waits for the object's end, for so many seconds or as long as is worth it, and tells whether
+    def _endings(self, kind: Kind) -> Iterator[Callable[[Object, float], Awaitable[bool]]]:
+        """What is returned waits for an object's end, for so many seconds or as long as is worth it, and tells whether
         it was told of it."""
         if (watch := self._watches.get(kind)) is None:
             yield _sleep
             return
-        with watch.ending(uid_of(shown)) as ended:
-            yield lambda seconds: ended(seconds if watch.known() is None else _LOOK_ANYWAY)
+        with watch.endings() as ended:
+            yield lambda shown, seconds: ended(uid_of(shown), seconds if watch.known() is None else _LOOK_ANYWAY)
 
 
-async def _sleep(seconds: float) -> bool:
+async def _sleep(_: Object, seconds: float) -> bool:
     await asyncio.sleep(seconds)
     return False

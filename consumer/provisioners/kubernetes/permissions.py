@@ -21,19 +21,19 @@ class Rule:
         return f'{{apiGroups: ["{self.group}"], resources: [{self.resource}]{name}, verbs: [{", ".join(self.verbs)}]}}'
 
 
-_PARTS = ("get", "list", "create", "delete")
-
 NEEDED = (
     Rule("configmaps", ("get", "list", "watch", "create", "patch", "delete")),
     Rule("configmaps/finalizers", ("update",)),
-    Rule("pods", ("get", "list", "watch", "create", "delete")),
+    Rule("pods", ("get", "list", "watch", "create", "delete", "deletecollection")),
     Rule("pods/log", ("get",)),
-    Rule("services", _PARTS),
-    Rule("secrets", _PARTS),
-    Rule("persistentvolumeclaims", _PARTS),
-    Rule("networkpolicies", _PARTS, "networking.k8s.io"),
+    Rule("services", ("get", "list", "create", "deletecollection")),
+    Rule("secrets", ("get", "create", "delete", "deletecollection")),
+    Rule("persistentvolumeclaims", ("get", "create", "deletecollection")),
+    Rule("networkpolicies", ("get", "create", "deletecollection"), "networking.k8s.io"),
 )
 """Finalizers: some clusters let only who may change an owner's say that it must wait for what belongs to it."""
+
+_PARTS = ("get", "list", "create", "delete")
 
 INGRESSES = Rule("ingresses", _PARTS, "networking.k8s.io")
 HTTP_ROUTES = Rule("httproutes", _PARTS, "gateway.networking.k8s.io")
@@ -85,7 +85,6 @@ EVERYWHERE = (
     Rule("pods", ("list", "watch")),
     Rule("services", ("list",)),
     Rule("persistentvolumeclaims", ("list",)),
-    Rule("networkpolicies", ("list",), _NETWORK),
 )
 """With a namespace for each user, in all of them: nobody knows beforehand which there will be."""
 
@@ -101,12 +100,12 @@ def to_be_let_in(role: str) -> tuple[Rule, ...]:
 IN_USERS = (
     Rule("configmaps", ("get", "create", "patch", "delete")),
     Rule("configmaps/finalizers", ("update",)),
-    Rule("pods", ("get", "create", "delete")),
+    Rule("pods", ("get", "create", "delete", "deletecollection")),
     Rule("pods/log", ("get",)),
-    Rule("services", ("get", "create", "delete")),
-    Rule("secrets", _PARTS),
-    Rule("persistentvolumeclaims", ("get", "create", "delete")),
-    Rule("networkpolicies", ("get", "create", "patch", "delete"), _NETWORK),
+    Rule("services", ("get", "create", "deletecollection")),
+    Rule("secrets", ("get", "create", "delete", "deletecollection")),
+    Rule("persistentvolumeclaims", ("get", "create", "deletecollection")),
+    Rule("networkpolicies", ("get", "create", "patch", "deletecollection"), _NETWORK),
     Rule("resourcequotas", ("create", "patch")),
     Rule("limitranges", ("create", "patch")),
     Rule("events", ("list",)),

@@ -2,7 +2,7 @@
 
 import asyncio
 import builtins
-from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,7 +37,14 @@ from consumer.provisioners.kubernetes.kubeconfig import RENEW_AT, renew_at
 from consumer.provisioners.kubernetes.kubeconfigs import Kubeconfigs
 from consumer.provisioners.kubernetes.leading import Routes
 from consumer.provisioners.kubernetes.logins import login_secret_of, secret_name
-from consumer.provisioners.kubernetes.manifests import anchor_of, network_policy_of, owned_by, secret_of, service_of
+from consumer.provisioners.kubernetes.manifests import (
+    anchor_of,
+    may_have_claim,
+    network_policy_of,
+    owned_by,
+    secret_of,
+    service_of,
+)
 from consumer.provisioners.kubernetes.metrics import POD_METRICS, usage_of
 from consumer.provisioners.kubernetes.names import facts_of, selector
 from consumer.provisioners.kubernetes.namespaces import Namespaces
@@ -50,7 +57,6 @@ from consumer.provisioners.kubernetes.volumes import Volumes
 from consumer.provisioners.kubernetes.watching import Watch, tell_endings
 from consumer.provisioners.labels import refuse_foreign, refuse_other_spec
 
-_LISTED = (POD, SERVICE, NETWORK_POLICY, ANCHOR)
 _LOOK_AGAIN = 0.1
 _TIDYING = 1.0
 """Seconds that who is to hear why a start failed waits until nothing is left of it. The rest goes on by itself."""
@@ -133,35 +139,47 @@ class KubernetesProvisioner:
     @decided
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         await self._requests.settled(key)
-        there = await self._removed(key)
-        volume = not keep and await self._volumes.remove(key)
-        return volume or there
+        return await self._removed(key, volumes=not keep)
 
-    async def _removed(self, key: str) -> bool:
-        """Remove all but volumes; True when there was anything."""
+    async def _removed(self, key: str, *, volumes: bool = False) -> bool:
+        """Remove all of an environment; True when there was anything.
+
+        What a watch told of it is believed as long as nothing is found to be otherwise.
+        """
+        if known := [anchor for anchor in self._anchors.known() or () if facts_of(anchor).get(KEY) == key]:
+            with suppress(Conflicting):
+                return await self._removed_with(known, key, volumes=volumes, unchanged=True)
+        return await self._removed_with(await self._anchors_of(key), key, volumes=volumes)
+
+    async def _removed_with(
+        self, anchors: Sequence[Object], key: str, *, volumes: bool, unchanged: bool = False
+    ) -> bool:
+        """With `unchanged`, raises `Conflicting` when the anchors are not any more what they were."""
         ours, scope = selector(self._options.instance, key), self._options.scope
-        lists = await asyncio.gather(*(self._client.list(kind, ours, scope) for kind in _LISTED))
-        found = {kind: objects for kind, (objects, _) in zip(_LISTED, lists, strict=True)}
-        places = {namespace_of(each) for objects in found.values() for each in objects} if scope is None else {scope}
+        if scope is not None:
+            places = {scope}
+        else:
+            places = {namespace_of(each) for each in anchors or (await self._client.list(POD, ours, None))[0]}
+
+        async def delete(*kinds: Kind) -> bool:
+            wanted = (self._objects.delete_all(kind, ours, place) for kind in kinds for place in places)
+            return any(await asyncio.gather(*wanted))
+
         async with self._namespaces.in_use(*places):
-            return await self._removed_from(places, ours, found)
-
-    async def _removed_from(self, places: Set[str], ours: str, found: dict[Kind, builtins.list[Object]]) -> bool:
-        # Nobody lists the secrets of all namespaces.
-        await asyncio.gather(*(self._namespaces.let_us_in(place) for place in places))
-        secrets = await asyncio.gather(*(self._client.list(SECRET, ours, place) for place in places))
-        found[SECRET] = [each for objects, _ in secrets for each in objects]
-        routes = await self._routes.of(found[ANCHOR], ours)
-        await asyncio.gather(*(self._kubeconfigs.take_back(anchor) for anchor in found[ANCHOR]))
-
-        def deletions(*kinds: Kind) -> builtins.list[Coroutine[None, None, None]]:
-            return [self._objects.delete(kind, each) for kind in kinds for each in found[kind]]
-
-        # The cluster would do it by itself, but in its own time: it collects so many objects a second, and no more.
-        # What keeps a pod in its place stays until it is gone; so does the anchor, which tells others of it.
-        await asyncio.gather(*deletions(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in routes))
-        await asyncio.gather(*deletions(NETWORK_POLICY, ANCHOR))
-        return bool(routes) or any(found.values())
+            await asyncio.gather(*(self._namespaces.let_us_in(place) for place in places))
+            routes = await self._routes.of(anchors, ours)
+            anchors = await asyncio.gather(*(self._kubeconfigs.take_back(anchor) for anchor in anchors))
+            # The cluster would do it by itself, but in its own time: it collects so many objects a second, and no more.
+            # What keeps a pod in its place stays until it is gone; so does the anchor, which tells others of it.
+            found = await asyncio.gather(
+                delete(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in routes)
+            )
+            found += await asyncio.gather(
+                delete(NETWORK_POLICY), *(self._objects.delete(ANCHOR, each, unchanged=unchanged) for each in anchors)
+            )
+        if volumes and may_have_claim(anchors):
+            found.append(await self._volumes.remove(key))
+        return any(found)
 
     @decided
     async def list(self) -> list[Environment]:

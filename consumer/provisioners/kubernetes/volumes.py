@@ -10,7 +10,7 @@ from consumer.catalog.volumes import RECLAIM, VOLUME
 from consumer.handling.errors import Permanent, Transient
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Conflicting
-from consumer.provisioners.kubernetes.kinds import CLAIM, Object, is_dying, name_of
+from consumer.provisioners.kubernetes.kinds import CLAIM, Object, is_dying, name_of, namespace_of
 from consumer.provisioners.kubernetes.manifests import claim_of
 from consumer.provisioners.kubernetes.names import selector
 from consumer.provisioners.kubernetes.objects import Objects
@@ -45,11 +45,12 @@ class Volumes:
 
     async def remove(self, key: str) -> bool:
         """Give up the volumes that go with the reservation of `key`; True when there were any."""
-        temporary = selector(self._options.instance, key, **{RECLAIM: "delete"})
-        claims, _ = await self._client.list(CLAIM, temporary, self._options.scope)
-        for claim in claims:
-            await self._objects.delete(CLAIM, claim)
-        return bool(claims)
+        temporary, scope = selector(self._options.instance, key, **{RECLAIM: "delete"}), self._options.scope
+        if scope is not None:
+            places = {scope}
+        else:
+            places = {namespace_of(claim) for claim in (await self._client.list(CLAIM, temporary, None))[0]}
+        return any(await asyncio.gather(*(self._objects.delete_all(CLAIM, temporary, place) for place in places)))
 
     async def _have(self, body: dict[str, Any]) -> Object:
         loop = asyncio.get_running_loop()

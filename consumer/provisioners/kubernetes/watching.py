@@ -1,6 +1,7 @@
 """One list and watch for all that wait for pods, or for their end: the API server is asked once, not by each."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -66,18 +67,19 @@ class Watch:
             self._forget(path, waiter)
 
     @contextmanager
-    def ending(self, uid: str) -> Iterator[Callable[[float], Awaitable[bool]]]:
-        """Whoever has an object deleted inside, and then waits, misses its end only if the watch is cut off.
+    def endings(self) -> Iterator[Callable[[str, float], Awaitable[bool]]]:
+        """Whoever has objects deleted inside, and then waits, misses an end only if the watch is cut off.
 
-        What is returned waits for at most so many seconds, and tells whether the object is known to be gone.
+        What is returned waits for the object with an id, at most so many seconds, and tells whether it is known to be
+        gone.
         """
-        end = asyncio.Event()
-        leave = self.listen(lambda shown, gone: end.set() if gone and uid_of(shown) == uid else None)
+        ends: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        leave = self.listen(lambda shown, gone: ends[uid_of(shown)].set() if gone else None)
 
-        async def ended(within: float) -> bool:
+        async def ended(uid: str, within: float) -> bool:
             with suppress(TimeoutError):
-                await asyncio.wait_for(end.wait(), within)
-            return end.is_set()
+                await asyncio.wait_for(ends[uid].wait(), within)
+            return ends[uid].is_set()
 
         try:
             yield ended

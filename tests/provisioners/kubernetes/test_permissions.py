@@ -91,8 +91,8 @@ async def test_moorage_works_with_the_rules_it_needs_and_has_nothing_to_complain
     assert "restricted" in " ".join(each.message for each in findings)
     assert await provisioner.usage(spec.key) is not None
     later = replace(spec, expires_at=spec.expires_at.replace(year=2031))
-    await harness.stop(await provisioner.ensure(later, ignore))
-    await provisioner.ensure(later, ignore)
+    await harness.stop(await provisioner.ensure(replace(later, name=f"{spec.name}-elsewhere"), ignore))
+    await provisioner.ensure(replace(later, environment={"USER_EMAIL": "alice@example.com"}), ignore)
     assert await provisioner.remove(spec.key) is True
     unready = harness.spec("r-2", labels=STUCK, ready=Readiness(within=0.1))
     with pytest.raises(Permanent):
@@ -111,15 +111,15 @@ async def test_moorage_works_with_the_rules_it_needs_and_has_nothing_to_complain
 async def test_a_rule_that_is_missing_is_named_with_what_to_add(
     harness: KubernetesHarness, kubernetes: Kubernetes, namespace: str, tmp_path: Path
 ) -> None:
-    rules = [*(rule for rule in NEEDED if rule is not SECRETS), replace(SECRETS, verbs=("get", "list"))]
+    rules = [*(rule for rule in NEEDED if rule is not SECRETS), replace(SECRETS, verbs=("get",))]
     kubeconfig = kubernetes.account(namespace, written(rules), tmp_path / "kubeconfig")
     provisioner = harness.provisioner_with(kubeconfig=str(kubeconfig))
 
     (missing,) = errors(await provisioner.diagnose(Needs()))
 
-    assert missing.message == f"Moorage may not create, delete secrets in the namespace {namespace}."
+    assert missing.message == f"Moorage may not create, delete, deletecollection secrets in the namespace {namespace}."
     assert missing.remedy is not None
-    assert "resources: [secrets], verbs: [create, delete]}" in missing.remedy
+    assert "resources: [secrets], verbs: [create, delete, deletecollection]}" in missing.remedy
     with pytest.raises(Unavailable, match='cannot create resource "secrets"'):
         await provisioner.ensure(harness.spec(), ignore)
 

@@ -1,16 +1,20 @@
 """In which order the parts of an environment go."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from consumer.catalog.environment import Readiness
 from consumer.handling.errors import Permanent
 from consumer.handling.ports import Status
-from tests.provisioners.harness import ignore
+from tests.provisioners.harness import ignore, until
 from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness
+from tests.provisioners.kubernetes.proxy import ApiProxy
 
 pytestmark = pytest.mark.kubernetes
+
+WATCH = r"GET \S+watch=true"
 
 
 async def test_what_keeps_a_pod_in_its_place_stays_until_it_is_gone(harness: KubernetesHarness) -> None:
@@ -51,6 +55,33 @@ async def test_a_start_that_failed_is_told_at_once_and_removed_in_the_same_order
     assert {"V1ConfigMap", "V1Pod", "V1NetworkPolicy"} <= kinds
     await hold(harness, spec.name, None)
     await harness.nothing_left()
+
+
+@pytest.mark.parametrize("meanwhile", ["made anew", "extended", "removed"])
+async def test_a_member_that_heard_nothing_for_a_while_removes_what_there_is_and_not_what_it_knew(
+    harness: KubernetesHarness, proxy: ApiProxy, meanwhile: str
+) -> None:
+    deaf, other, spec = (
+        harness.provisioner_with(kubeconfig=str(proxy.kubeconfig)),
+        harness.provisioner(),
+        harness.spec(),
+    )
+    await other.ensure(spec, ignore)
+    await deaf.ensure(harness.spec("r-2"), ignore)
+    await deaf.remove(harness.spec("r-2").key)
+    await until(lambda: proxy.count(WATCH) >= 2)  # what there is has been told
+    proxy.on(WATCH, "hang", times=1000)
+    proxy.cut_watches()
+
+    if meanwhile == "extended":
+        await other.extend(spec.key, spec.expires_at + timedelta(hours=1))
+    else:
+        await other.remove(spec.key)
+    if meanwhile == "made anew":
+        await other.ensure(spec, ignore)
+
+    assert await deaf.remove(spec.key) is (meanwhile != "removed")
+    assert await harness.leftovers() == []
 
 
 async def hold(harness: KubernetesHarness, name: str, finalizers: list[str] | None) -> None:

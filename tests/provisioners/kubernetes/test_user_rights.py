@@ -76,7 +76,7 @@ async def test_moorage_works_with_the_rules_it_needs_and_gives_itself_the_rest(
     await harness.measure(made)
     assert await provisioner.usage(spec.key) is not None
     await harness.stop(made)
-    await provisioner.ensure(spec, ignore)
+    await provisioner.ensure(replace(spec, environment={"USER_EMAIL": "alice@example.com"}), ignore)
     bobs = await provisioner.ensure(harness.spec("r-2", user=BOB), ignore)
     assert {each.key for each in await provisioner.list()} == {spec.key, bobs.key}
     changed = replace(harness.users, role=role, pod_security="baseline")
@@ -142,10 +142,10 @@ async def test_rules_that_are_missing_are_named_with_whom_to_add_them_to(
         "Moorage may not watch pods in all namespaces.",
         f"There is no ClusterRole {role}.",
     ]
-    let_in(kubernetes, role, without(IN_USERS, SECRETS, "get", "list"))
+    let_in(kubernetes, role, without(IN_USERS, SECRETS, "get"))
     watch, secrets = errors(await provisioner.diagnose(Needs()))
     assert watch.remedy == 'Add to its ClusterRole: {apiGroups: [""], resources: [pods], verbs: [watch]}'
-    assert secrets.message == "Moorage may not create, delete secrets in users' namespaces."
+    assert secrets.message == "Moorage may not create, delete, deletecollection secrets in users' namespaces."
     assert secrets.remedy is not None
     assert secrets.remedy.startswith(f"Add to the ClusterRole {role}: ")
 
