@@ -83,7 +83,7 @@ def _fill(bootstrap: str, topic: str, states: Iterator[tuple[bytes, bytes, bytes
     # Not aiokafka, which takes minutes for a million.
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 20})
     for key, value, index in states:
-        headers = [(STATE_HEADER, index)] if indexed else []
+        headers: list[tuple[str, str | bytes | None]] = [(STATE_HEADER, index)] if indexed else []
         while True:
             try:
                 producer.produce(topic, value, key, headers=headers)

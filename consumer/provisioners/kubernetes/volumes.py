@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec, Volume
+from consumer.catalog.errors import Refused
 from consumer.catalog.identity import INSTANCE, MANAGED_BY
 from consumer.catalog.quantities import parse_bytes
 from consumer.catalog.volumes import RECLAIM, VOLUME
@@ -39,7 +40,7 @@ class Volumes:
         if not self._is(claim, volume):
             raise Permanent("conflict", f"The volume {volume.name} belongs to something Moorage did not make.")
         size = claim["spec"]["resources"]["requests"]["storage"]  # as the API writes it: 2G, and not 2000000000
-        if volume.size_bytes is not None and parse_bytes(size) != volume.size_bytes:
+        if volume.size_bytes is not None and _bytes(size) != volume.size_bytes:
             return ("The volume keeps the size that it was made with.",)
         return ()
 
@@ -72,3 +73,11 @@ class Volumes:
         annotations = claim["metadata"].get("annotations") or {}
         ours = {MANAGED_BY: "moorage", INSTANCE: self._options.instance, VOLUME: volume.key}
         return all(annotations.get(name) == value for name, value in ours.items())
+
+
+def _bytes(size: str) -> int | None:
+    """None for a size that nobody can ask Moorage for, which somebody else wrote: `1500m`, as Kubernetes has it."""
+    try:
+        return parse_bytes(size)
+    except Refused:
+        return None

@@ -81,6 +81,24 @@ async def test_only_another_size_is_told_however_the_api_writes_it(
     assert len(made.notes) == notes
 
 
+async def test_a_size_that_moorage_would_not_take_is_another_one_and_ends_no_start(harness: KubernetesHarness) -> None:
+    await harness.storage()
+    volume = volume_of(harness, "r-1", size_bytes=2)
+    body = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1500m"}},
+        "storageClassName": harness.instance,
+    }
+    metadata = {"name": volume.name, "labels": volume.labels, "annotations": volume.labels}
+    await harness.core.create_namespaced_persistent_volume_claim(
+        harness.namespace, {"metadata": metadata, "spec": body}
+    )
+
+    made = await harness.provisioner().ensure(harness.spec(volume=volume), ignore)
+
+    assert made.notes == ("The volume keeps the size that it was made with.",)
+
+
 async def test_somebody_elses_claim_is_never_used(harness: KubernetesHarness) -> None:
     volume = volume_of(harness, "r-1")
     body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
