@@ -37,6 +37,7 @@ class Service(Protocol):
 
 
 S = TypeVar("S", bound=Service)
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
@@ -73,13 +74,9 @@ def start_kafka() -> Iterator[Callable[..., "KafkaBroker"]]:
 @pytest.fixture(scope="session")
 def helm() -> str:
     """Where Helm is."""
-    from tests.services import ServiceMissing
     from tests.services.helm import path_of_helm
 
-    try:
-        return path_of_helm()
-    except ServiceMissing as missing:
-        without(missing)
+    return had(path_of_helm)
 
 
 @pytest.fixture(scope="session")
@@ -158,14 +155,19 @@ def _real_kafka_where_marked(request: pytest.FixtureRequest) -> None:
 
 def running(start: Callable[[], S]) -> Iterator[S]:
     """What `start` starts, until its fixture is left; without it, a test is skipped or fails."""
+    service = had(start)
+    yield service
+    service.stop()
+
+
+def had(get: Callable[[], T]) -> T:
+    """What it returns; where it cannot be had, a test is skipped or fails."""
     from tests.services import ServiceMissing
 
     try:
-        service = start()
+        return get()
     except ServiceMissing as missing:
         without(missing)
-    yield service
-    service.stop()
 
 
 def without(missing: "ServiceMissing") -> NoReturn:

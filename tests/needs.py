@@ -17,6 +17,7 @@ _SERVICE_OF_FIXTURE = {
     "kubernetes_with_kubelet": "kubelet",
     "helm": "helm",
     "gateway_api": "gateway-api",
+    "operators": "operators",
 }
 _MARKS = ("docker", "podman", "kubernetes", "kubelet")
 """Of tests that ask for fixtures by parameter."""

@@ -16,9 +16,11 @@ from consumer.catalog.environment import Kubernetes as Wishes
 from consumer.catalog.needs import Needs
 from consumer.handling.ports import Level
 from consumer.provisioners.kubernetes import KubernetesProvisioner, UserNamespaces
+from tests.conftest import had
 from tests.provisioners.harness import ALICE, ignore
 from tests.provisioners.kubernetes.users import UsersHarness
 from tests.services import Kubernetes
+from tests.services.definitions import SCALED_OBJECTS, SERVICE_MONITORS, define
 from tests.services.kubernetes_pki import write_kubeconfig
 from tools.manifests import CHART, DEPLOY, rendered
 
@@ -28,6 +30,21 @@ _OURS = "app.kubernetes.io/instance={}"
 _KINDS = (
     "namespaces,deployments,pods,configmaps,services,serviceaccounts,networkpolicies,poddisruptionbudgets,"
     "resourcequotas,limitranges,roles,rolebindings"
+)
+_EVERYTHING = (
+    "environments.ingress=true",
+    "environments.gateway=true",
+    "environments.userKubeconfigs=true",
+    "image.pullSecrets[0]=login",
+    "keda.enabled=true",
+    "keda.authentication=kafka-login",
+    "priorityClassName=system-cluster-critical",
+    "secretFiles=files",
+    "secretSettings=settings",
+    "serviceMonitor.enabled=true",
+    "serviceMonitor.labels.release=prometheus",
+    "templates=version: 1",
+    "tolerations[0].operator=Exists",
 )
 
 
@@ -195,21 +212,22 @@ def test_the_manifests_come_up_without_helm(kubernetes: Kubernetes) -> None:
         kubernetes.kubectl("delete", f"--kustomize={folder}", "--ignore-not-found", "--wait=false")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        (),
-        ("perUser",),
-        ("ingress", "gateway", "userKubeconfigs"),
-        ("perUser", "ingress", "gateway", "userKubeconfigs"),
-    ],
-    ids=" ".join,
-)
-def test_a_cluster_takes_what_the_chart_comes_to(helm: str, kubernetes: Kubernetes, options: tuple[str, ...]) -> None:
-    """A dry run of the server: it checks all, and keeps nothing."""
+@pytest.fixture(scope="session")
+def operators(kubernetes: Kubernetes) -> None:
+    """The cluster knows what Prometheus' operator and KEDA are told by."""
+    had(lambda: define(kubernetes, SERVICE_MONITORS, SCALED_OBJECTS))
+
+
+@pytest.mark.parametrize("mode", [(), ("environments.perUser=true",)], ids=["shared", "per user"])
+@pytest.mark.parametrize("options", [(), _EVERYTHING], ids=["as it comes", "with everything"])
+def test_a_cluster_takes_what_the_chart_comes_to(
+    helm: str, kubernetes: Kubernetes, operators: None, mode: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    """A dry run of the server: it checks all, misspelt fields too, and keeps nothing."""
     with kubernetes.namespace() as namespace:
-        values = (f"environments.namespace={namespace}", "environments.create=false", "networkPolicy.enabled=true")
-        wished = [f"--set={each}" for each in (*values, *(f"environments.{option}=true" for option in options))]
+        values = (f"environments.namespace={namespace}", "environments.create=false", *mode)
+        wished = [f"--set={each}" for each in (*values, *options)]
         shown = rendered(helm, [f"--namespace={namespace}", "--kube-version=1.33", *wished])
-        taken = kubernetes.kubectl("apply", "--dry-run=server", "--filename=-", "--output=name", stdin=shown)
+        strictly = ("--dry-run=server", "--validate=strict")
+        taken = kubernetes.kubectl("apply", *strictly, "--filename=-", "--output=name", stdin=shown)
         assert len(taken.split()) == len([each for each in yaml.safe_load_all(shown) if each])

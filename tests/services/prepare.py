@@ -4,8 +4,8 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable
 
+from tests.services.definitions import HTTP_ROUTES, SCALED_OBJECTS, SERVICE_MONITORS, path_of
 from tests.services.engine import prepare_engine_programs, running_engine
-from tests.services.gateway_api import path_of_http_routes
 from tests.services.helm import path_of_helm
 from tests.services.kafka import prepare_kafka
 from tests.services.kubernetes import prepare_kubernetes, prepare_kubernetes_that_runs_pods
@@ -50,7 +50,12 @@ def prepare_helm() -> None:
 
 
 def prepare_gateway_api() -> None:
-    path_of_http_routes()
+    path_of(HTTP_ROUTES)
+
+
+def prepare_operators() -> None:
+    path_of(SERVICE_MONITORS)
+    path_of(SCALED_OBJECTS)
 
 
 SERVICES: dict[str, Callable[[], None]] = {
@@ -62,4 +67,5 @@ SERVICES: dict[str, Callable[[], None]] = {
     "kubelet": prepare_kubernetes_that_runs_pods,
     "helm": prepare_helm,
     "gateway-api": prepare_gateway_api,
+    "operators": prepare_operators,
 }

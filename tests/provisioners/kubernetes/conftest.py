@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import without
+from tests.conftest import had
 from tests.provisioners.kubernetes.harness import KubernetesHarness
 from tests.provisioners.kubernetes.proxy import ApiProxy
-from tests.services import Kubernetes, ServiceMissing
-from tests.services.gateway_api import path_of_http_routes
+from tests.services import Kubernetes
+from tests.services.definitions import HTTP_ROUTES, define
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
@@ -24,12 +24,7 @@ def namespace(kubernetes: Kubernetes) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def gateway_api(kubernetes: Kubernetes) -> None:
     """The cluster knows HTTPRoutes, though no controller does anything with them."""
-    try:
-        file = path_of_http_routes()
-    except ServiceMissing as missing:
-        without(missing)
-    kubernetes.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={file}")
-    kubernetes.kubectl("wait", "crd/httproutes.gateway.networking.k8s.io", "--for=condition=Established")
+    had(lambda: define(kubernetes, HTTP_ROUTES))
 
 
 @pytest.fixture
