@@ -52,9 +52,27 @@ def prepare_kubelet() -> None:
 
 
 def load_image(folder: Path, image: bytes) -> None:
-    """Give an image, as `docker save` writes it, to the node of this folder, which has no registry to pull from."""
-    command = ["ctr", f"--address={folder}/containerd.sock", "--namespace=k8s.io", "images", "import", "-"]
-    subprocess.run(command, input=image, capture_output=True, check=True)
+    """Give an image, as `docker save` writes it, to the node of this folder, which need not pull it then."""
+    _images(folder, "k8s.io", "import", "-", stdin=image)
+
+
+def push_image(folder: Path, image: bytes, name: str, login: str) -> None:
+    """Give such an image to the registry in its name, which has no TLS. The node of this folder does not keep it."""
+    _images(folder, "pushing", "import", "-", stdin=image)
+    _images(folder, "pushing", "push", "--plain-http", f"--user={login}", name)
+    _images(folder, "pushing", "rm", "--sync", name)
+
+
+def do_without_tls(folder: Path, registry: str) -> None:
+    """Have the node of this folder pull from a registry (host:port) that has none."""
+    at = folder / "registries" / registry
+    at.mkdir(parents=True, exist_ok=True)
+    (at / "hosts.toml").write_text(f'server = "http://{registry}"\n[host."http://{registry}"]\n')
+
+
+def _images(folder: Path, namespace: str, *arguments: str, stdin: bytes = b"") -> None:
+    command = ["ctr", f"--address={folder}/containerd.sock", f"--namespace={namespace}", "images", *arguments]
+    subprocess.run(command, input=stdin, capture_output=True, check=True)
 
 
 def _make_cgroups(name: str) -> None:

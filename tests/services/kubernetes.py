@@ -121,6 +121,16 @@ class Kubernetes:
         assert self.ours, "somebody else's nodes pull their images themselves"
         kubelet.load_image(self.kubeconfig.parent, image)
 
+    def push(self, image: bytes, name: str, login: str) -> None:
+        """Give such an image to the registry in its name, which has no TLS; `login` is user:password."""
+        assert self.ours, "somebody else's nodes push nothing for us"
+        kubelet.push_image(self.kubeconfig.parent, image, name, login)
+
+    def do_without_tls(self, registry: str) -> None:
+        """Have the node of our own cluster that runs pods pull from a registry (host:port) that has none."""
+        assert self.ours, "somebody else's nodes know by themselves where they pull from"
+        kubelet.do_without_tls(self.kubeconfig.parent, registry)
+
     @contextmanager
     def namespace(self, labels: Mapping[str, str] | None = None) -> Iterator[str]:
         """The name of a new namespace that takes pods, removed in the background with all that is in it."""

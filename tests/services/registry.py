@@ -1,7 +1,10 @@
 """An image registry on loopback: Debian's docker-registry, empty at each start."""
 
+import base64
+import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from tests.services.packages import need
@@ -72,3 +75,10 @@ def prepare_registry() -> None:
     """Install what a registry of our own needs. Raises ServiceMissing where that cannot be."""
     if not os.environ.get("MOORAGE_TEST_REGISTRY"):
         need(_PACKAGES)
+
+
+def write_login(path: Path, registry: str, *, password: str = PASSWORD) -> Path:
+    """A file with USER's login for a registry (host:port), as `docker login` writes it."""
+    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    path.write_text(json.dumps({"auths": {registry: {"auth": auth}}}))
+    return path

@@ -8,6 +8,7 @@ from consumer.catalog.environment import EnvironmentSpec
 from consumer.handling.errors import Permanent, ProvisionerError, Transient
 from consumer.handling.ports import Status
 from consumer.provisioners.kubernetes.kinds import Object, is_dying
+from consumer.provisioners.kubernetes.logins import secret_name
 from consumer.provisioners.kubernetes.pods import image_of
 from consumer.provisioners.kubernetes.sights import container_state, status_of
 from consumer.provisioners.text import shortened, without_paths
@@ -46,7 +47,8 @@ def failure_of(spec: EnvironmentSpec, pod: Object) -> ProvisionerError | None:
     status = pod.get("status", {})
     state = container_state(pod)
     if (waiting := state.get("waiting")) is not None:
-        return _of_waiting(spec, waiting.get("reason") or "", waiting.get("message") or "")
+        said = waiting.get("message") or ""
+        return _of_waiting(spec, waiting.get("reason") or "", said, with_login=has_login(spec, pod))
     if status_of(pod) is Status.STOPPED and "terminated" not in state:
         reason, said = status.get("reason") or "", _short(status.get("message") or "")
         if reason.startswith("OutOf"):
@@ -55,6 +57,11 @@ def failure_of(spec: EnvironmentSpec, pod: Object) -> ProvisionerError | None:
             return Permanent("invalid_spec", "The pod took longer to start than the cluster lets any pod live.")
         return Transient("runtime_error", f"The cluster gave the pod up ({reason or 'no reason told'}). {said}".strip())
     return None
+
+
+def has_login(spec: EnvironmentSpec, pod: Object) -> bool:
+    """Whether its node is to pull with a login of ours."""
+    return {"name": secret_name(spec.name)} in (pod["spec"].get("imagePullSecrets") or ())
 
 
 def ended_by_cluster(pod: Object) -> bool:
@@ -82,7 +89,7 @@ def is_ready(pod: Object) -> bool:
     return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
 
 
-def _of_waiting(spec: EnvironmentSpec, reason: str, said: str) -> ProvisionerError | None:
+def _of_waiting(spec: EnvironmentSpec, reason: str, said: str, *, with_login: bool) -> ProvisionerError | None:
     name = shortened(image_of(spec), 120)
     match reason:
         case "InvalidImageName":
@@ -90,7 +97,8 @@ def _of_waiting(spec: EnvironmentSpec, reason: str, said: str) -> ProvisionerErr
         case "ErrImageNeverPull":
             return Permanent("image_not_present", f"The image {name} is not at hand on the pod's node.")
         case reason if reason in _PULLING:
-            return _of_pull(name, said.replace(image_of(spec), "").replace(spec.image, ""), reason)
+            said = said.replace(image_of(spec), "").replace(spec.image, "")
+            return _of_pull(name, said, reason, with_login=with_login)
         case "CreateContainerConfigError" if _ROOT.search(said):
             return Permanent(
                 "image_runs_as_root", "The image runs as root: only a user other than root, by number, may run."
@@ -104,12 +112,13 @@ def _of_waiting(spec: EnvironmentSpec, reason: str, said: str) -> ProvisionerErr
     return None
 
 
-def _of_pull(name: str, said: str, reason: str) -> ProvisionerError:
+def _of_pull(name: str, said: str, reason: str, *, with_login: bool) -> ProvisionerError:
     """A registry's refusal, in the words of whatever engine the node has."""
     if _LIMITED.search(_DIGEST.sub("", said)):
         return Transient("image_pull_failed", f"The registry limits how often {name} may be pulled.", _RATE_LIMIT_PAUSE)
     if _DENIED.search(said):
-        return Permanent("image_pull_denied", f"The image {name} does not exist or its registry wants a login.")
+        wants = "does not accept the service's login" if with_login else "wants a login"
+        return Permanent("image_pull_denied", f"The image {name} does not exist or its registry {wants}.")
     if _NOT_FOUND.search(said):
         return Permanent("image_not_found", f"The image {name} was not found, or not for this architecture.")
     return Transient("image_pull_failed", f"The image {name} could not be pulled ({reason}).")

@@ -1,4 +1,4 @@
-"""How long a node fetches a pod's image, as its kubelet tells in events. No I/O here."""
+"""How a node fetches a pod's image, as its kubelet tells in events: how long, and with what login. No I/O here."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -34,6 +34,20 @@ def seconds_of_pulls(events: Sequence[Mapping[str, Any]]) -> float:
     """How long images were fetched, waiting for other pulls included; 0 where nothing was, or nobody tells."""
     found = [_TOOK.search(each.get("message") or "") for each in events if each.get("reason") == "Pulled"]
     return sum(_seconds(took[2] or took[1]) for took in found if took is not None)
+
+
+def lacked_login(events: Sequence[Mapping[str, Any]], secret: str) -> bool:
+    """Whether every pull that failed so far may have been without the login in a secret.
+
+    A node that cannot read it in time, since it has only just got the pod, pulls without, and again some seconds later.
+    """
+    without = _count(events, "FailedToRetrieveImagePullSecret", secret)
+    return 0 < without >= _count(events, "Failed", "Failed to pull image")
+
+
+def _count(events: Sequence[Mapping[str, Any]], reason: str, words: str) -> int:
+    told = [each for each in events if each.get("reason") == reason and words in (each.get("message") or "")]
+    return sum(each.get("count") or 1 for each in told)
 
 
 def _when(event: Mapping[str, Any]) -> tuple[str, int]:

@@ -9,11 +9,19 @@ from consumer.handling.errors import Permanent, ProvisionerError, Transient
 from consumer.handling.ports import Progress, Report
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Answer
-from consumer.provisioners.kubernetes.failures import ended_by_cluster, failure_of, is_ready, not_startable, unscheduled
+from consumer.provisioners.kubernetes.failures import (
+    ended_by_cluster,
+    failure_of,
+    has_login,
+    is_ready,
+    not_startable,
+    unscheduled,
+)
 from consumer.provisioners.kubernetes.kinds import POD, SERVICE, Object, name_of, uid_of
+from consumer.provisioners.kubernetes.logins import secret_name
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import image_of
-from consumer.provisioners.kubernetes.pulls import is_pulling, seconds_of_pulls, took_long
+from consumer.provisioners.kubernetes.pulls import is_pulling, lacked_login, seconds_of_pulls, took_long
 from consumer.provisioners.kubernetes.sights import address_of, container_state
 from consumer.provisioners.kubernetes.watching import Watch
 from consumer.provisioners.readiness import said
@@ -28,6 +36,7 @@ _LONGEST_WARNING = 200
 _MOST_OF_IT = 0.9
 """The share of the time for a start after which a pod that did not come up is told of, before that is cut off."""
 
+_REFUSED_BY_REGISTRY = ("image_pull_denied", "image_not_found")
 _NEVER_RAN = ("StartError", "ContainerCannotRun")
 
 
@@ -61,7 +70,7 @@ class Starts:
                 until = None
                 if "terminated" in container_state(pod):
                     raise await self._ended(spec, pod)
-                if (failure := failure_of(spec, pod)) is not None:
+                if (failure := failure_of(spec, pod)) is not None and not await self._passes(spec, pod, failure):
                     raise failure
                 if (left := patience.left(pod)) <= 0:
                     raise await self._late(spec, pod)
@@ -115,6 +124,11 @@ class Starts:
             return Permanent("not_started", f"The node did not {what} in time.{_warning(events)}")
         words = said(spec, await self._words(pod))
         return Permanent("not_ready", f"{_missing(spec)} within {spec.ready.within:g} s.{words}")
+
+    async def _passes(self, spec: EnvironmentSpec, pod: Object, failure: ProvisionerError) -> bool:
+        """Whether a registry refused its node only because that had not got the login yet."""
+        doubtful = failure.code in _REFUSED_BY_REGISTRY and has_login(spec, pod)
+        return doubtful and lacked_login(await self._events(pod), secret_name(spec.name))
 
     async def _events(self, pod: Object) -> Sequence[Object]:
         """What the cluster tells of a pod; nothing where nobody may know."""

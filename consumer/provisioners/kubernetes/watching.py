@@ -23,6 +23,8 @@ _KEEP_TRYING = RetryPolicy(max_attempts=2**31, max_elapsed=float("inf"), base_de
 _NOTABLE = 3
 """How often in a row it must have failed before an operator should know."""
 
+_KEPT = ("imagePullSecrets", "nodeName")
+
 Heard = Callable[[Object, bool], None]
 """Called with an object, and whether it is gone."""
 
@@ -30,7 +32,7 @@ Heard = Callable[[Object, bool], None]
 class Watch:
     """What is known of the objects of one kind at this moment, and whoever waits for one to change.
 
-    Of what is known there are metadata, node and status.
+    Of what is known there are metadata, node, names of logins and status.
 
     It begins when somebody first asks, and goes on until it is closed, whatever happens to the server meanwhile. What
     it knows may be old: who has to be certain asks the server.
@@ -163,8 +165,8 @@ class Watch:
 def _kept(shown: Object) -> Object:
     """What is read of an object that is kept: with thousands, the rest of it would be most of our memory."""
     about = {name: value for name, value in shown["metadata"].items() if name != "managedFields"}
-    node = shown.get("spec", {}).get("nodeName")
-    return {"metadata": about, "spec": {"nodeName": node} if node else {}, "status": shown.get("status", {})}
+    spec = {name: value for name, value in shown.get("spec", {}).items() if name in _KEPT and value}
+    return {"metadata": about, "spec": spec, "status": shown.get("status", {})}
 
 
 async def tell_endings(pods: Watch, ended: Callable[[str], None]) -> None:

@@ -23,6 +23,7 @@ class RegistryProxy:
     """Listens at `address` and passes on to `registry` (host:port). `seen` counts `METHOD path`s."""
 
     registry: str
+    host: str = "127.0.0.1"
     seen: Counter[str] = field(default_factory=Counter)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     """What hangs goes on when this is set."""
@@ -34,7 +35,7 @@ class RegistryProxy:
     @property
     def address(self) -> str:
         assert self._server is not None
-        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"{self.host}:{self._server.sockets[0].getsockname()[1]}"
 
     def on(self, pattern: str, trouble: Trouble, *, times: int = 10_000) -> None:
         """`cut` the answer in the middle of its body, or `hang` before it."""
@@ -51,7 +52,7 @@ class RegistryProxy:
         return sum(count for request, count in self.seen.items() if re.search(pattern, request))
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1")
+        self._server = await asyncio.start_server(self._accept, self.host)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -17,17 +17,11 @@ from tests.provisioners.docker.harness import DockerHarness
 from tests.provisioners.docker.registry_proxy import RegistryProxy
 from tests.provisioners.harness import ignore, until
 from tests.services import Registry
-from tests.services.registry import PASSWORD, USER
+from tests.services.registry import PASSWORD, USER, write_login
 
 pytestmark = pytest.mark.docker
 
 MANIFEST, BLOB = r"(GET|HEAD) /v2/.*/manifests/", r"GET /v2/.*/blobs/"
-
-
-def config(path: Path, registry: str, *, password: str = PASSWORD) -> Path:
-    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
-    path.write_text(json.dumps({"auths": {registry: {"auth": auth}}}))
-    return path
 
 
 def refusal(code: str, message: str) -> str:
@@ -87,13 +81,13 @@ async def test_without_a_login_a_private_registry_hands_out_nothing(harness: Doc
 
 
 async def test_with_a_login_it_does(harness: DockerHarness, private_image: str, tmp_path: Path) -> None:
-    credentials = config(tmp_path / "config.json", private_image.partition("/")[0])
+    credentials = write_login(tmp_path / "config.json", private_image.partition("/")[0])
 
     await start(harness, private_image, registry_credentials=credentials)
 
 
 async def test_a_wrong_login_is_named_and_not_shown(harness: DockerHarness, private_image: str, tmp_path: Path) -> None:
-    credentials = config(tmp_path / "config.json", private_image.partition("/")[0], password="battery staple")
+    credentials = write_login(tmp_path / "config.json", private_image.partition("/")[0], password="battery staple")
 
     with capture_logs() as logs, pytest.raises(Permanent, match="does not accept the service's login") as error:
         await start(harness, private_image, registry_credentials=credentials)
@@ -108,12 +102,12 @@ async def test_a_changed_file_counts_from_the_next_pull_on(
     harness: DockerHarness, private_image: str, tmp_path: Path
 ) -> None:
     host = private_image.partition("/")[0]
-    credentials = config(tmp_path / "config.json", host, password="battery staple")
+    credentials = write_login(tmp_path / "config.json", host, password="battery staple")
     provisioner, spec = harness.provisioner_with(registry_credentials=credentials), harness.spec(image=private_image)
     with pytest.raises(Permanent):
         await provisioner.ensure(spec, ignore)
 
-    config(credentials, host)
+    write_login(credentials, host)
 
     assert (await provisioner.ensure(spec, ignore)).status is Status.RUNNING
     await provisioner.remove(spec.key)
@@ -122,7 +116,7 @@ async def test_a_changed_file_counts_from_the_next_pull_on(
 async def test_a_login_goes_to_its_own_registry_only(
     harness: DockerHarness, private_image: str, tmp_path: Path
 ) -> None:
-    credentials = config(tmp_path / "config.json", "registry.example.org")
+    credentials = write_login(tmp_path / "config.json", "registry.example.org")
 
     with pytest.raises(Permanent, match="wants a login"):
         await start(harness, private_image, registry_credentials=credentials)

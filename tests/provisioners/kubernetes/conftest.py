@@ -36,6 +36,17 @@ async def harness(kubernetes: Kubernetes, namespace: str) -> AsyncIterator[Kuber
 
 
 @pytest.fixture
+async def nodes(kubernetes_with_kubelet: Kubernetes) -> AsyncIterator[KubernetesHarness]:
+    """The same where a node runs pods."""
+    with kubernetes_with_kubelet.namespace(RESTRICTED) as namespace:
+        nodes = KubernetesHarness(str(kubernetes_with_kubelet.kubeconfig), namespace)
+        nodes.image = "moorage/busybox:test"
+        await nodes.connect()
+        yield nodes
+        assert await nodes.clean_up() == []
+
+
+@pytest.fixture
 async def proxy(harness: KubernetesHarness, tmp_path: Path) -> AsyncIterator[ApiProxy]:
     async with ApiProxy(harness.kubeconfig, tmp_path) as proxy:
         yield proxy

@@ -50,7 +50,7 @@ def test_what_a_container_waits_for_in_vain_has_its_meaning(
     reason: str, said: str, expected: type[ProvisionerError], code: str, tells: str
 ) -> None:
     state = {"waiting": {"reason": reason, "message": said}}
-    pod = {"metadata": {}, "status": {"phase": "Pending", "containerStatuses": [{"state": state}]}}
+    pod = {"metadata": {}, "spec": {}, "status": {"phase": "Pending", "containerStatuses": [{"state": state}]}}
 
     failure = failure_of(SPEC, pod)
 
@@ -58,6 +58,20 @@ def test_what_a_container_waits_for_in_vain_has_its_meaning(
     assert failure.code == code
     assert tells in failure.message
     assert "/var/lib" not in failure.message
+
+
+@pytest.mark.parametrize(
+    ("login", "tells"),
+    [(f"{SPEC.name}-pull", "does not accept the service's login"), ("of-all-pods", "wants a login")],
+)
+def test_who_gave_a_login_is_told_that_it_is_not_accepted(login: str, tells: str) -> None:
+    state = {"waiting": {"reason": PULL, "message": "401 Unauthorized"}}
+    status = {"phase": "Pending", "containerStatuses": [{"state": state}]}
+
+    failure = failure_of(SPEC, {"metadata": {}, "spec": {"imagePullSecrets": [{"name": login}]}, "status": status})
+
+    assert failure is not None
+    assert (failure.code, tells in failure.message) == ("image_pull_denied", True)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +87,7 @@ def test_what_a_container_waits_for_in_vain_has_its_meaning(
 )
 def test_what_passes_by_itself_is_no_failure(reason: str, said: str) -> None:
     state = {"waiting": {"reason": reason, "message": said}}
-    pod = {"metadata": {}, "status": {"phase": "Pending", "containerStatuses": [{"state": state}]}}
+    pod = {"metadata": {}, "spec": {}, "status": {"phase": "Pending", "containerStatuses": [{"state": state}]}}
 
     assert failure_of(SPEC, pod) is None
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from asyncio.subprocess import DEVNULL
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -18,7 +17,6 @@ from consumer.handling.errors import Permanent
 from consumer.handling.ports import Provisioner, Status
 from consumer.provisioners.kubernetes import KubernetesProvisioner
 from tests.provisioners.harness import WEB_PORT, fetch, ignore
-from tests.provisioners.kubernetes.conftest import RESTRICTED
 from tests.provisioners.kubernetes.harness import KubernetesHarness
 from tests.services import Kubernetes
 from tests.services.kubectl import path_of_kubectl
@@ -32,16 +30,6 @@ SERVES = "cd /tmp; env > env.txt; id > id.txt; printf '%s\\n' \"$@\" > words.txt
 
 def shell(script: str, *words: str) -> tuple[str, ...]:
     return ("sh", "-c", script, "sh", *words)
-
-
-@pytest.fixture
-async def nodes(kubernetes_with_kubelet: Kubernetes) -> AsyncIterator[KubernetesHarness]:
-    with kubernetes_with_kubelet.namespace(RESTRICTED) as namespace:
-        nodes = KubernetesHarness(str(kubernetes_with_kubelet.kubeconfig), namespace)
-        nodes.image = "moorage/busybox:test"
-        await nodes.connect()
-        yield nodes
-        assert await nodes.clean_up() == []
 
 
 @pytest.fixture

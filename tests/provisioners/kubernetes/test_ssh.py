@@ -8,10 +8,11 @@ import pytest
 from consumer.catalog.environment import AccessHints, Port, Readiness
 from consumer.catalog.security import Security
 from consumer.catalog.ssh_keys import Login, read_public_key
+from tests.conftest import had
 from tests.provisioners.harness import ignore
 from tests.provisioners.kubernetes.conftest import RESTRICTED
 from tests.provisioners.kubernetes.harness import KubernetesHarness
-from tests.services import Kubernetes, ServiceMissing
+from tests.services import Kubernetes
 from tests.services.ssh import SSH_IMAGE, SSH_PORT, SSHD, KeyPair, log_in, ssh_image
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.timeout(120)]
@@ -20,12 +21,7 @@ pytestmark = [pytest.mark.kubelet, pytest.mark.timeout(120)]
 @pytest.fixture(scope="module")
 def cluster(kubernetes_with_kubelet: Kubernetes) -> Kubernetes:
     """With the image on its node."""
-    try:
-        kubernetes_with_kubelet.load(ssh_image())
-    except ServiceMissing as missing:
-        from tests.conftest import without
-
-        without(missing)
+    kubernetes_with_kubelet.load(had(ssh_image))
     return kubernetes_with_kubelet
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,14 +10,16 @@ import pytest
 from consumer.catalog.environment import EnvironmentSpec, Kubernetes, Limits
 from consumer.handling.errors import Permanent, Transient
 from consumer.handling.ports import Progress
-from consumer.provisioners.kubernetes.pulls import is_pulling, seconds_of_pulls
-from tests.provisioners.harness import ignore
+from consumer.provisioners.kubernetes.pulls import is_pulling, lacked_login, seconds_of_pulls
+from tests.provisioners.harness import ignore, until
 from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness
+from tests.services.registry import write_login
 
 pytestmark = pytest.mark.kubernetes
 
 GPU = "nvidia.com/gpu"
 NODE = "simulated-1"
+UNREAD, REFUSED = "Unable to retrieve some image pull secrets", 'Failed to pull image "web:1"'
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,41 @@ def test_the_latest_event_says_whether_an_image_is_being_fetched() -> None:
     assert not is_pulling([scheduled])
     assert is_pulling([pulling, scheduled])
     assert not is_pulling([event("Failed", 3), pulling])
+
+
+@pytest.mark.parametrize(("without", "failed", "lacked"), [(0, 0, False), (0, 1, False), (1, 1, True), (1, 2, False)])
+def test_a_pull_without_the_login_is_told_from_one_with_it(without: int, failed: int, lacked: bool) -> None:
+    told = [
+        {"reason": "FailedToRetrieveImagePullSecret", "count": without, "message": f"{UNREAD} (web-pull)"},
+        {"reason": "Failed", "count": failed, "message": f"{REFUSED}: 401 Unauthorized"},
+        {"reason": "Failed", "count": 9, "message": "Error: ErrImagePull"},
+    ]
+    events = [each for each in told if each["count"]]
+
+    assert lacked_login(events, "web-pull") is lacked
+    assert lacked_login(events, "other-pull") is False
+
+
+async def test_a_registrys_no_to_a_node_that_had_no_login_yet_is_no_failure_and_its_next_one_is(
+    harness: KubernetesHarness, tmp_path: Path
+) -> None:
+    credentials = write_login(tmp_path / "config.json", "registry.example.org")
+    provisioner, spec = harness.provisioner_with(registry_credentials=credentials), harness.spec(labels=STUCK)
+    steps: list[Progress] = []
+    ensuring = asyncio.create_task(provisioner.ensure(spec, steps.append))
+    await told(harness, spec, "FailedToRetrieveImagePullSecret", f"{UNREAD} ({spec.name}-pull)")
+    await told(harness, spec, "Failed", f"{REFUSED}: 401 Unauthorized")
+    await harness.waits(spec.name, "ErrImagePull", "401 Unauthorized")
+    await told(harness, spec, "Pulling", 'Pulling image "web:1"')  # which is said when all is looked at again
+    await until(lambda: ensuring.done() or any(step.stage == "pulling" for step in steps), within=15)
+    assert not ensuring.done()
+
+    await harness.core.patch_namespaced_event(f"{spec.name}.failed", harness.namespace, {"count": 2})
+    await harness.waits(spec.name, "ErrImagePull", "401 Unauthorized, again")
+
+    with pytest.raises(Permanent, match="does not accept the service's login") as error:
+        await ensuring
+    assert error.value.code == "image_pull_denied"
 
 
 async def test_how_long_the_image_was_fetched_is_told(harness: KubernetesHarness) -> None:
