@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from docker.errors import ImageNotFound
 
-from tests.provisioners.docker.registry_proxy import RegistryProxy
+from tests.provisioners.registry_proxy import RegistryProxy
 from tests.services import DockerEngine, KafkaBroker, Registry
 from tests.services.docker_client import docker_client
 from tests.support.containers import Containers

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import re
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, Self
+from typing import Any, Literal
+
+from tests.provisioners.door import Door
 
 Action = Literal["refuse", "abandon", "lose_reply", "cut_reply", "delay", "hang", "answer"]
 """Before the engine hears of it the door may `refuse` or `answer` itself; while the engine is at work, `abandon` the
@@ -39,19 +40,18 @@ class _Rule:
 
 
 @dataclass
-class EngineProxy:
-    """Listens at `url` and passes on to `engine`, one request a connection. `seen` counts `METHOD path`s, `faults` are
-    what befell by chance, and to which of them."""
+class EngineProxy(Door):
+    """Listens at `url` and passes on to `engine`, one request a connection.
+
+    `faults` are what befell by chance, and to which requests.
+    """
 
     engine: Path
     socket: Path
-    seen: Counter[str] = field(default_factory=Counter)
     faults: list[tuple[str, str]] = field(default_factory=list)
     _chance: float = 0.0
     _random: Random = field(default_factory=Random)
     _rules: list[_Rule] = field(default_factory=list)
-    _connections: set[asyncio.Task[None]] = field(default_factory=set)
-    _server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
@@ -83,34 +83,6 @@ class EngineProxy:
         """Return when the engine has done whatever it was asked, whether or not anybody waits for it."""
         while self._connections:
             await asyncio.wait(self._connections)
-
-    def count(self, pattern: str) -> int:
-        return sum(count for request, count in self.seen.items() if re.search(pattern, request))
-
-    async def __aenter__(self) -> Self:
-        self._server = await self._listen()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
-                await self._serve(reader, writer)
-        finally:
-            self._connections.discard(task)
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

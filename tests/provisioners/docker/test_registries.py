@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from consumer.handling.errors import Permanent, ProvisionerError, Transient
 from consumer.handling.ports import Status
 from tests.provisioners.docker.harness import DockerHarness
-from tests.provisioners.docker.registry_proxy import RegistryProxy
 from tests.provisioners.harness import ignore, until
+from tests.provisioners.registry_proxy import RegistryProxy
 from tests.services import Registry
 from tests.services.registry import PASSWORD, USER, write_login
 

@@ -14,9 +14,9 @@ from consumer.catalog.environment import EnvironmentSpec, Readiness
 from consumer.catalog.security import Security
 from consumer.handling.errors import Permanent
 from consumer.handling.ports import Status
-from tests.provisioners.docker.registry_proxy import RegistryProxy
 from tests.provisioners.harness import WEB_PORT, fetch, ignore, until
 from tests.provisioners.kubernetes.harness import KubernetesHarness
+from tests.provisioners.registry_proxy import RegistryProxy
 from tests.services import Kubernetes, Registry
 from tests.services.image import archive, own_busybox, root_filesystem
 from tests.services.registry import PASSWORD, USER, write_login

@@ -2,10 +2,11 @@
 
 import asyncio
 import re
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal
+
+from tests.provisioners.door import Door
 
 _TLS = b"\x16"
 Trouble = Literal["cut", "hang"]
@@ -19,18 +20,15 @@ class _Rule:
 
 
 @dataclass
-class RegistryProxy:
-    """Listens at `address` and passes on to `registry` (host:port). `seen` counts `METHOD path`s."""
+class RegistryProxy(Door):
+    """Listens at `address` and passes on to `registry` (host:port)."""
 
     registry: str
     host: str = "127.0.0.1"
-    seen: Counter[str] = field(default_factory=Counter)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     """What hangs goes on when this is set."""
 
     _rules: list[_Rule] = field(default_factory=list)
-    _connections: set[asyncio.Task[None]] = field(default_factory=set)
-    _server: asyncio.Server | None = None
 
     @property
     def address(self) -> str:
@@ -48,33 +46,8 @@ class RegistryProxy:
         head = "\r\n".join((*lines, "Connection: close", "", ""))
         self._rules.append(_Rule(re.compile(pattern), (head + body).encode(), times))
 
-    def count(self, pattern: str) -> int:
-        return sum(count for request, count in self.seen.items() if re.search(pattern, request))
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, self.host)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
-                await self._serve(reader, writer)
-        finally:
-            self._connections.discard(task)
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._accept, self.host)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await reader.readexactly(1)
