@@ -25,11 +25,11 @@ def ignore(_: Progress) -> None:
     """A report that nobody reads."""
 
 
-async def fetch(url: str, within: float = 5.0) -> str:
+async def fetch(url: str, within: float = 30.0) -> str:
     """What answers at `url`, as soon as something does."""
 
     def get() -> str:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - an http URL of our own making
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - an http URL of our own making
             return str(answer.read(), "utf-8")
 
     deadline = asyncio.get_running_loop().time() + within
@@ -42,7 +42,7 @@ async def fetch(url: str, within: float = 5.0) -> str:
             await asyncio.sleep(0.05)
 
 
-async def until(condition: Callable[[], bool], within: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], within: float = 30.0) -> None:
     """Return when the condition holds."""
     deadline = asyncio.get_running_loop().time() + within
     while not condition():

@@ -12,7 +12,7 @@ from aiodocker.containers import DockerContainer
 from tests.provisioners.docker.harness import DockerHarness, shell
 from tests.provisioners.harness import ignore
 
-_WITHIN = 20.0
+_WITHIN = 40.0
 
 LOOSE: dict[str, Any] = {
     "CapAdd": ["SYS_ADMIN", "NET_ADMIN"],

@@ -34,6 +34,10 @@ class EngineUnderTest:
     dialect: Dialect
 
 
+SOON = 1.0
+"""Seconds in which a program that ends at once has ended, on a busy machine too."""
+
+
 class DockerHarness(Harness):
     labels_change = False
     command = shell("env > /www/env.txt; exec httpd -f -p 8080 -h /www")

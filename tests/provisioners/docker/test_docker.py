@@ -9,13 +9,13 @@ import pytest
 from aiodocker.exceptions import DockerError
 from aiodocker.volumes import DockerVolume
 
-from consumer.catalog.environment import AccessHints, Limits, Port
+from consumer.catalog.environment import AccessHints, Limits, Port, Readiness
 from consumer.catalog.identity import INSTANCE, KEY, MANAGED_BY, SPEC_HASH
 from consumer.handling.errors import Permanent, Transient, Unavailable
 from consumer.handling.ports import Progress, Status
 from consumer.provisioners.docker import DOCKER, DockerOptions, DockerProvisioner
 from tests.provisioners.conformance import SurvivalConformance
-from tests.provisioners.docker.harness import DockerHarness, on_both, shell
+from tests.provisioners.docker.harness import SOON, DockerHarness, on_both, shell
 from tests.provisioners.harness import WEB_PORT, ignore
 from tests.services import DockerEngine
 
@@ -200,15 +200,15 @@ class TestContainers:
             await DockerVolume(harness.docker, mount["Name"]).show()  # type: ignore[no-untyped-call]
 
     async def test_a_program_may_end_in_its_own_way_before_it_is_killed(self, harness: DockerHarness) -> None:
-        provisioner = harness.provisioner()
-        obliging = harness.spec("r-1", command=shell("trap 'exit 0' TERM; while true; do sleep 0.1; done"))
-        stubborn = harness.spec("r-2", command=shell("trap '' TERM; while true; do sleep 0.1; done"))
+        serve, ready = "httpd -p 8080 -h /www; while true; do sleep 0.1; done", Readiness(WEB_PORT)
+        obliging = harness.spec("r-1", command=shell(f"trap 'exit 0' TERM; {serve}"), ready=ready)
+        stubborn = harness.spec("r-2", command=shell(f"trap '' TERM; {serve}"), ready=ready)
+        patient, impatient = harness.provisioner_with(stop_timeout=30), harness.provisioner_with(stop_timeout=1)
         for spec in (obliging, stubborn):
-            await provisioner.ensure(spec, ignore)
+            await patient.ensure(spec, ignore)
 
-        times = [await _seconds(provisioner.remove(spec.key)) for spec in (obliging, stubborn)]
-
-        assert times[0] < 1.0 <= times[1]
+        assert await _seconds(patient.remove(obliging.key)) < 30
+        assert await _seconds(impatient.remove(stubborn.key)) >= 1
 
     async def test_ensure_waits_for_one_that_is_being_removed(
         self, harness: DockerHarness, monkeypatch: pytest.MonkeyPatch
@@ -247,7 +247,7 @@ class TestStart:
         self, harness: DockerHarness, command: tuple[str, ...], message: str
     ) -> None:
         with pytest.raises(Permanent, match=message) as error:
-            await harness.provisioner_with(settle=0.2).ensure(harness.spec(command=command), ignore)
+            await harness.provisioner_with(settle=SOON).ensure(harness.spec(command=command), ignore)
 
         assert error.value.code == "exited_at_start"
         assert error.value.message.isprintable()
@@ -257,7 +257,7 @@ class TestStart:
         script = "i=0; while [ $i -lt 500 ]; do echo line $i is quite a long line; i=$((i+1)); done; exit 1"
 
         with pytest.raises(Permanent, match="line 499") as error:
-            await harness.provisioner_with(settle=0.2).ensure(harness.spec(command=shell(script)), ignore)
+            await harness.provisioner_with(settle=SOON).ensure(harness.spec(command=shell(script)), ignore)
 
         assert len(error.value.message) <= 240
 

@@ -7,7 +7,7 @@ import pytest
 
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Status
-from tests.provisioners.docker.harness import DockerHarness
+from tests.provisioners.docker.harness import SOON, DockerHarness
 from tests.provisioners.docker.proxy import Action, EngineProxy
 from tests.provisioners.harness import ignore, until
 
@@ -34,7 +34,7 @@ async def test_an_engine_that_falls_silent_is_unavailable(
     harness: DockerHarness, proxy: EngineProxy, slow: str
 ) -> None:
     proxy.on(slow, "hang")
-    provisioner = harness.provisioner_with(url=proxy.url, create_timeout=0.3, request_timeout=0.3)
+    provisioner = harness.provisioner_with(url=proxy.url, create_timeout=1.0, request_timeout=1.0)
 
     with pytest.raises(Unavailable, match="in time"):
         await provisioner.ensure(harness.spec(), ignore)
@@ -183,14 +183,14 @@ async def test_a_program_whose_last_words_cannot_be_had_ended_all_the_same(
     spec = harness.spec(command=("sh", "-c", "echo words; exit 3"))
 
     with pytest.raises(Permanent, match=r"exit code 3\)\.$"):
-        await harness.provisioner_with(url=proxy.url, settle=0.2).ensure(spec, ignore)
+        await harness.provisioner_with(url=proxy.url, settle=SOON).ensure(spec, ignore)
 
 
 async def test_a_program_that_somebody_stops_while_it_starts_is_worth_another_try(harness: DockerHarness) -> None:
     spec = harness.spec(command=("sh", "-c", "kill -TERM $$"))
 
     with pytest.raises(Transient) as error:
-        await harness.provisioner_with(settle=0.5).ensure(spec, ignore)
+        await harness.provisioner_with(settle=SOON).ensure(spec, ignore)
 
     assert error.value.code == "runtime_busy"
     assert await harness.leftovers() == []
@@ -272,7 +272,7 @@ async def test_a_name_that_stays_taken_by_nothing_visible_is_worth_another_try(
     proxy.answer(CREATE, 409, "Conflict. The container name is already in use", times=100)
 
     with pytest.raises(Transient) as error:
-        await harness.provisioner_with(url=proxy.url, create_timeout=0.3).ensure(harness.spec(), ignore)
+        await harness.provisioner_with(url=proxy.url, create_timeout=1.0).ensure(harness.spec(), ignore)
 
     assert error.value.code == "runtime_busy"
 

@@ -11,7 +11,7 @@ from consumer.catalog.identity import INSTANCE, KEY, MANAGED_BY
 from consumer.handling.errors import Permanent, Transient, Unavailable
 from consumer.handling.ports import Status
 from consumer.provisioners.docker.networks import bridge_of
-from tests.provisioners.docker.harness import DockerHarness
+from tests.provisioners.docker.harness import SOON, DockerHarness
 from tests.provisioners.docker.proxy import EngineProxy
 from tests.provisioners.harness import ignore, until
 
@@ -125,7 +125,7 @@ class TestPrivate:
         assert [each["Name"] for each in await harness.networks()] == [specs[1].name]
 
     async def test_what_does_not_start_leaves_none(self, harness: DockerHarness) -> None:
-        provisioner = harness.provisioner_with(network="private", settle=0.2)
+        provisioner = harness.provisioner_with(network="private", settle=SOON)
         with pytest.raises(Permanent):
             await provisioner.ensure(harness.spec(command=("false",)), ignore)
 

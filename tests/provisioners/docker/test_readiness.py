@@ -50,8 +50,8 @@ async def test_a_server_that_needs_a_while_is_waited_for(harness: DockerHarness,
 @pytest.mark.parametrize(
     ("ready", "message"),
     [
-        (Readiness(8080, "/", within=1.0), "No page answered on port 8080 within 1 s. It said: "),
-        (Readiness(8080, within=1.0), "Nothing answered on port 8080 within 1 s. It said: "),
+        (Readiness(8080, "/", within=3.0), "No page answered on port 8080 within 3 s. It said: "),
+        (Readiness(8080, within=3.0), "Nothing answered on port 8080 within 3 s. It said: "),
     ],
     ids=["page", "connection"],
 )

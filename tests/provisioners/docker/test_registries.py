@@ -125,7 +125,7 @@ async def test_a_login_goes_to_its_own_registry_only(
 async def test_a_slow_registry_is_waited_for(harness: DockerHarness, front: RegistryProxy, image: str) -> None:
     front.on(BLOB, "hang")
     starting = asyncio.create_task(start(harness, image))
-    await until(lambda: front.count(BLOB) > 0, within=30)
+    await until(lambda: front.count(BLOB) > 0)
     assert not starting.done()
 
     front.released.set()

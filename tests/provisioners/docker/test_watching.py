@@ -19,11 +19,14 @@ EVENTS = r"GET \S+/events"
 
 @asynccontextmanager
 async def heard(provisioner: Provisioner) -> AsyncIterator[list[str]]:
-    """The reservations whose environments have ended since."""
+    """The reservations whose environments have ended since.
+
+    The engine was asked, and is listening before it has done anything that takes it as long as making a container.
+    """
     ended: list[str] = []
     watching = asyncio.create_task(provisioner.watch(ended.append))
     try:
-        await asyncio.sleep(0.3)
+        await until(lambda: any(task.get_name() == "docker-events" for task in asyncio.all_tasks()))
         yield ended
     finally:
         watching.cancel()
@@ -61,7 +64,7 @@ async def test_what_runs_out_of_memory_is_heard_of_and_says_so(harness: DockerHa
     async with heard(provisioner) as ended:
         await provisioner.ensure(spec, ignore)
 
-        await until(lambda: ended == ["r-1"], within=20)
+        await until(lambda: ended == ["r-1"])
     ending = await ending_of(provisioner, spec.key)
     assert ending is not None
     assert ending.out_of_memory
@@ -71,10 +74,9 @@ async def test_what_runs_out_of_memory_is_heard_of_and_says_so(harness: DockerHa
 async def test_an_engine_that_hangs_up_is_listened_to_again(harness: DockerHarness, proxy: EngineProxy) -> None:
     proxy.on(EVENTS, "refuse")
     provisioner = harness.provisioner_with(url=proxy.url)
-    made = await harness.provisioner().ensure(harness.spec(), ignore)
     async with heard(provisioner) as ended:
-        await until(lambda: proxy.count(EVENTS) == 2, within=10)
-        await asyncio.sleep(0.3)
+        await until(lambda: proxy.count(EVENTS) == 2)
+        made = await harness.provisioner().ensure(harness.spec(), ignore)
 
         await harness.stop(made)
 
@@ -83,7 +85,9 @@ async def test_an_engine_that_hangs_up_is_listened_to_again(harness: DockerHarne
 
 async def test_without_an_engine_it_waits(harness: DockerHarness) -> None:
     provisioner = harness.unreachable()
-    async with heard(provisioner) as ended:
-        await asyncio.sleep(1.5)
-    assert ended == []
+    watching = asyncio.create_task(provisioner.watch(lambda _: None))
+    given_up, _ = await asyncio.wait([watching], timeout=1.5)
+    assert not given_up
+    watching.cancel()
+    await asyncio.wait([watching])
     await provisioner.close()

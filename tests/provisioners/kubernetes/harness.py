@@ -88,7 +88,7 @@ class KubernetesHarness(Harness):
         """Have the cluster know what a metrics server says, which is kept as objects like others."""
         with contextlib.suppress(ApiException):
             await ApiextensionsV1Api(self.api).create_custom_resource_definition(_POD_METRICS)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:  # the API of a new kind takes a moment to be there
                 with contextlib.suppress(ApiException):
                     await CustomObjectsApi(self.api).list_cluster_custom_object("metrics.k8s.io", "v1beta1", "pods")

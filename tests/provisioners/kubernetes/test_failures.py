@@ -152,7 +152,7 @@ async def test_a_pod_that_no_node_takes_is_given_up_with_the_schedulers_reason(h
 async def test_a_pod_that_its_node_does_not_start_in_time_is_told_with_what_the_cluster_warned_of(
     harness: KubernetesHarness,
 ) -> None:
-    spec = harness.spec(labels=STUCK, start_timeout=2)
+    spec = harness.spec(labels=STUCK, start_timeout=5)
     ensuring = ensure(harness, spec)
     pod = await harness.there(spec.name)
     about = {"kind": "Pod", "namespace": harness.namespace, "name": spec.name, "uid": pod.metadata.uid}
@@ -244,7 +244,7 @@ async def test_a_full_quota_of_the_namespace_is_waited_for(kubernetes: Kubernete
         await harness.core.create_namespaced_resource_quota(
             namespace, {"metadata": {"name": "no-room"}, "spec": {"hard": {"pods": "0"}}}
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (await harness.core.read_namespaced_resource_quota("no-room", namespace)).status.used:  # noqa: ASYNC110 - the API has no event
                 await asyncio.sleep(0.05)
 

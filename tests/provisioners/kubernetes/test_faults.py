@@ -189,7 +189,7 @@ async def test_a_watch_that_is_cut_goes_on(
             await until(lambda: proxy.cut_watches() > 0)
             await harness.stop(made)
 
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 assert await told.get() == spec.reservation_id
 
 
@@ -205,7 +205,7 @@ async def test_what_ends_while_the_api_is_away_is_told_when_it_is_back(
         await harness.stop(made)
         proxy.down = False
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             assert await told.get() == made.reservation_id
 
 
@@ -228,7 +228,7 @@ async def test_a_version_that_is_forgotten_is_listed_anew(
         await harness.pod_gone(gone.name)
         proxy.down = False
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             assert {await told.get(), await told.get()} == {"r-1", "r-2"}
     assert proxy.count(r"GET \S+/pods\?labelSelector\S+limit") >= 2
 

@@ -104,7 +104,7 @@ async def given(harness: KubernetesHarness, provisioner: KubernetesProvisioner, 
 
 async def refused(api: ApiClient, harness: KubernetesHarness, name: str) -> int:
     """With which status the API server turns the user away, as soon as it does."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await CoreV1Api(api).read_namespaced_pod(name, harness.namespace)

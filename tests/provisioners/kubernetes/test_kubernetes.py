@@ -275,7 +275,7 @@ async def test_a_pod_that_somebody_deletes_is_told_and_made_again(harness: Kuber
 
     await harness.core.delete_namespaced_pod(made.name, harness.namespace, grace_period_seconds=0)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await told.get() == spec.reservation_id
     found = await provisioner.find(spec.key)
     assert found is not None

@@ -155,7 +155,7 @@ async def test_a_program_that_ends_later_is_told_and_started_again(
     spec = spec_of(nodes, command=shell(script))
     made = await provisioner.ensure(spec, ignore)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         assert await told.get() == spec.reservation_id
     watching.cancel()
 
@@ -176,7 +176,7 @@ async def test_who_takes_too_much_memory_is_ended_for_it(nodes: KubernetesHarnes
     watching = asyncio.create_task(provisioner.watch(told.put_nowait))
     await provisioner.ensure(spec, ignore)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await told.get()
     watching.cancel()
 

@@ -37,7 +37,7 @@ async def test_what_keeps_a_pod_in_its_place_stays_until_it_is_gone(harness: Kub
 
 
 async def test_a_start_that_failed_is_told_at_once_and_removed_in_the_same_order(harness: KubernetesHarness) -> None:
-    provisioner, loop = harness.provisioner(), asyncio.get_running_loop()
+    provisioner, loop = harness.provisioner_with(gone_timeout=60), asyncio.get_running_loop()
     spec = harness.spec(labels=STUCK, ready=Readiness(port=8080, within=0.5))
     ensuring = asyncio.create_task(provisioner.ensure(spec, ignore))
     await harness.there(spec.name)
@@ -49,7 +49,7 @@ async def test_a_start_that_failed_is_told_at_once_and_removed_in_the_same_order
         await ensuring
 
     assert error.value.code == "not_ready"
-    assert loop.time() - began < 5, "the pod is still there, and nobody waits for it"
+    assert loop.time() - began < 30, "the pod is still there, and nobody waits for it"
     assert (await harness.there(spec.name)).metadata.deletion_timestamp is not None
     kinds = {each.split()[0] for each in await harness.leftovers()}
     assert {"V1ConfigMap", "V1Pod", "V1NetworkPolicy"} <= kinds

@@ -185,7 +185,7 @@ async def test_a_route_that_no_gateway_takes_is_told_with_the_reason(
     harness: KubernetesHarness, gateway_api: None, said: dict[str, tuple[bool, str]], why: str
 ) -> None:
     spec = led(harness, GATEWAY)
-    ensuring = asyncio.create_task(harness.provisioner_with(address_timeout=0.6).ensure(spec, ignore))
+    ensuring = asyncio.create_task(harness.provisioner_with(address_timeout=3).ensure(spec, ignore))
     await harness.judge(spec.name, **said)
 
     with pytest.raises(Permanent, match=why) as refused:

@@ -97,7 +97,7 @@ async def test_who_ends_in_any_namespace_is_told_of(harness: UsersHarness) -> No
 
     await harness.stop(bobs)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await told.get() == bobs.reservation_id
     watching.cancel()
 

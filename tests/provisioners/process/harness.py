@@ -4,7 +4,9 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -48,11 +50,17 @@ class ProcessHarness(Harness):
         super().__init__()
         self.root = root
 
-    def options(self, instance: str) -> ProcessOptions:
-        return ProcessOptions(self.root, instance, settle=0.05, stop_timeout=1.0)
+    def options(self, instance: str, **changes: Any) -> ProcessOptions:
+        return replace(ProcessOptions(self.root, instance, settle=0.05, stop_timeout=1.0), **changes)
 
     def new_provisioner(self, instance: str) -> Provisioner:
         return ProcessProvisioner(self.options(instance))
+
+    def provisioner_with(self, **changes: Any) -> Provisioner:
+        """One with other options than usual."""
+        made = ProcessProvisioner(self.options(self.instance, **changes))
+        self._opened.append(made)
+        return made
 
     def unreachable(self) -> Provisioner:
         in_the_way = self.root / "a-file"
@@ -64,6 +72,12 @@ class ProcessHarness(Harness):
 
     def home(self, spec: EnvironmentSpec) -> Path:
         return self.directory(spec) / "home"
+
+    async def written(self, spec: EnvironmentSpec, file: str) -> str:
+        """What the program of `spec` writes into this file of its home, as soon as it has."""
+        path = self.home(spec) / file
+        await until(lambda: path.exists() and path.stat().st_size > 0)
+        return path.read_text()
 
     async def stop(self, environment: Environment) -> None:
         os.killpg(int(environment.native_id), signal.SIGKILL)

