@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests import blocking, order
 from tests.needs import services_of
@@ -23,6 +24,10 @@ structlog.configure(
         structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
     ]
 )
+
+# A busy machine may take its time for an example: what takes too long is told by the time limits of tests.
+settings.register_profile("moorage", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("moorage")
 
 # GNU readline, which pytest loads, gives the size of its terminal to child processes: to workers and what they start.
 for size in ("COLUMNS", "LINES"):

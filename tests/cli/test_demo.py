@@ -87,8 +87,10 @@ def test_whoever_interrupts_it_is_left_with_nothing(demo: Demo) -> None:
     process = demo.begin()
     try:
         eventually(lambda: demo.output().count("  provisioned  ") > 10, what="some environments run")
+        process.send_signal(signal.SIGSTOP)  # or it may be over before all processes have been looked at
         assert demo.left() != []
         process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
         assert process.wait(60) == 130, demo.output()
     finally:
         process.kill()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
 from cloudevents.core.exceptions import CloudEventValidationError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.cloudevents import NOTIFICATION_TYPE, message_headers, result_type, valid_traceparent
@@ -49,7 +49,6 @@ def test_each_outcome_has_its_own_type() -> None:
     assert len({result_type(outcome) for outcome in Outcome}) == len(Outcome)
 
 
-@settings(deadline=None)
 @given(id=identifiers, subject=identifiers, moment=moments, offset=offsets, outcome=st.sampled_from(Outcome))
 def test_the_cloudevents_library_reads_our_message_back(
     id: str,  # noqa: A002 - CloudEvents' own name

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.deadletter import DeadLetter, Header, dead_letter_headers, original_of, parse_dead_letter
@@ -52,13 +52,11 @@ def written(letter: DeadLetter, **changes: Any) -> list[Header]:
     return dead_letter_headers(**(fields | changes))
 
 
-@settings(deadline=None)
 @given(letter=letters)
 def test_a_dead_letter_reads_back_the_same(letter: DeadLetter) -> None:
     assert parse_dead_letter(letter.key, letter.value, written(letter)) == letter
 
 
-@settings(deadline=None)
 @given(letter=letters, again=letters)
 def test_a_record_dead_lettered_twice_carries_the_last_reason_once(letter: DeadLetter, again: DeadLetter) -> None:
     twice = written(again, headers=written(letter))
@@ -158,7 +156,6 @@ def test_a_broken_number_is_an_error_that_names_its_header(value: bytes) -> None
         parse_dead_letter(b"k", b"v", broken)
 
 
-@settings(deadline=None)
 @given(
     headers=st.lists(
         st.tuples(

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -108,13 +108,11 @@ def notification(**changes: Any) -> Notification:
     return Notification(**(usual | changes))
 
 
-@settings(deadline=None)
 @given(result=results)
 def test_a_result_reads_back_the_same(result: Result) -> None:
     assert Result.model_validate_json(result.to_bytes()) == result
 
 
-@settings(deadline=None)
 @given(state=states)
 def test_a_remembered_state_reads_back_the_same(state: ReservationState) -> None:
     assert ReservationState.model_validate_json(state.to_bytes()) == state

@@ -244,20 +244,20 @@ def assert_read_or_refused(raw: bytes) -> None:
         assert 0 < len(refused.message) <= MESSAGE_LIMIT
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(raw=st.binary(max_size=400))
 @example(raw=b'{"eventType":"ALL","timestamp":"2026-03-02T07:00:00Z"}')
 def test_any_bytes_end_in_events_or_in_a_decode_error(raw: bytes) -> None:
     assert_read_or_refused(raw)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(document=json_values)
 def test_any_json_ends_in_events_or_in_a_decode_error(document: Any) -> None:
     assert_read_or_refused(json.dumps(document).encode())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(name=st.sampled_from(SAMPLES), data=st.data())
 def test_a_sample_with_any_field_replaced_is_read_or_refused(name: str, data: st.DataObject) -> None:
     document = sample_document(name)
@@ -267,7 +267,7 @@ def test_a_sample_with_any_field_replaced_is_read_or_refused(name: str, data: st
     assert_read_or_refused(json.dumps(document).encode())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(name=st.sampled_from(SAMPLES), cut=st.floats(0, 1), byte=st.integers(0, 255), drop=st.booleans())
 def test_a_sample_with_a_broken_byte_is_read_or_refused(name: str, cut: float, byte: int, drop: bool) -> None:
     raw = sample(name)

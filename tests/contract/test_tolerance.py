@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import EventKind, ReservationEvent, Resource, ResourceEvent, User
@@ -108,7 +108,6 @@ def test_unknown_fields_change_nothing(unknown: dict[str, Any]) -> None:
     assert read(clean | flat()) == read(flat())
 
 
-@settings(deadline=None)
 @given(
     ids=st.tuples(identifiers, identifiers, identifiers, identifiers, identifiers),
     texts=st.tuples(names, names, names, names, names, names, names, names, names),

@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import accumulate, chain, count, cycle
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.dispatch import OffsetMap, OffsetMapError
@@ -85,7 +85,6 @@ maps = small_maps | long_maps | random_maps | alternating_maps
 texts_of_maps = maps.map(OffsetMap.encode).filter(lambda text: len(text) <= LIMIT)
 
 
-@settings(deadline=None)
 @given(maps)
 @example(map_of(0, 1))
 @example(map_of(10**12, 1_000_000))

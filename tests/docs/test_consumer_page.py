@@ -23,4 +23,4 @@ def test_the_example_passes_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "shop.billing", billing)
     exec(EXAMPLE, vars(billing))  # noqa: S102 - our own page
     exec(ITS_TEST, vars(tests))  # noqa: S102
-    asyncio.run(asyncio.wait_for(tests.test_a_paid_order_gets_an_invoice(), 10))
+    asyncio.run(asyncio.wait_for(tests.test_a_paid_order_gets_an_invoice(), 30))

@@ -403,4 +403,4 @@ class Counting(RuleBasedStateMachine):
 
 
 TestCounting = Counting.TestCase
-TestCounting.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+TestCounting.settings = settings(max_examples=30, stateful_step_count=25)

@@ -92,7 +92,7 @@ class BrokerConformance:
         async with member(connection, topic, topic) as reader:
             nothing = await reader.consumer.getmany(TopicPartition("", 0), timeout_ms=0)
             first: dict[Any, Any] = {}
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 while not first:
                     first = await reader.consumer.getmany(TopicPartition(topic, 1), timeout_ms=200)
             position = await reader.consumer.position(TopicPartition(topic, 0))
@@ -142,7 +142,7 @@ class BrokerConformance:
         await reader.seek_to_beginning(tp)
         beginning, end = await reader.beginning_offsets([tp]), await reader.end_offsets([tp])
         values: list[bytes] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while await reader.position(tp) < end[tp]:
                 found = await reader.getmany(tp, timeout_ms=200)
                 values.extend(record.value for records in found.values() for record in records)

@@ -43,7 +43,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
     async def read(self, count: int) -> list[Any]:
         """At least so many records, in the order of arrival."""
         found: list[Any] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while len(found) < count:
                 for records in (await self.consumer.getmany(timeout_ms=200)).values():
                     found.extend(records)
@@ -51,7 +51,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Poll until this holds."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while not condition():
                 await self.consumer.getmany(TopicPartition("", 0), timeout_ms=0)
                 await asyncio.sleep(0.05)

@@ -66,8 +66,8 @@ def test_a_simulated_pod_that_must_not_become_ready_does_not(
     run = ["run", here, "--image=x"]
     kubernetes.kubectl(*run, "stuck", "--annotations=moorage.test/ready=false")
     kubernetes.kubectl(*run, "after")
-    kubernetes.kubectl("wait", here, "pod/after", "--for=condition=Ready", "--timeout=20s")
-    kubernetes.kubectl("wait", here, "pod/stuck", "--for=condition=PodScheduled", "--timeout=20s")
+    kubernetes.kubectl("wait", here, "pod/after", "--for=condition=Ready", "--timeout=50s")
+    kubernetes.kubectl("wait", here, "pod/stuck", "--for=condition=PodScheduled", "--timeout=50s")
     assert kubernetes.get("pod", "stuck", here)["status"]["phase"] == "Pending"
 
 
@@ -83,7 +83,7 @@ def test_what_belongs_to_a_deleted_object_is_collected(kubernetes: Kubernetes, k
     kubernetes.apply(config_map("owned", ownerReferences=[owner]))
 
     kubernetes.kubectl("delete", "configmap", "owner", here)
-    kubernetes.kubectl("wait", "configmap/owned", here, "--for=delete", "--timeout=30s")
+    kubernetes.kubectl("wait", "configmap/owned", here, "--for=delete", "--timeout=50s")
 
 
 def test_pod_security_and_quotas_are_enforced(kubernetes: Kubernetes) -> None:
@@ -94,7 +94,7 @@ def test_pod_security_and_quotas_are_enforced(kubernetes: Kubernetes) -> None:
         assert "violates PodSecurity" in refused.value.stderr
 
         kubernetes.kubectl("create", "quota", "one", "--hard=pods=1", here)
-        kubernetes.kubectl("wait", "quota/one", here, "--for=jsonpath={.status.used.pods}=0", "--timeout=30s")
+        kubernetes.kubectl("wait", "quota/one", here, "--for=jsonpath={.status.used.pods}=0", "--timeout=50s")
         kubernetes.kubectl("run", "first", "--image=x", here)
         with pytest.raises(subprocess.CalledProcessError) as refused:
             kubernetes.kubectl("run", "second", "--image=x", here)
@@ -149,12 +149,12 @@ def test_a_kubelet_runs_pods_that_log_let_in_and_serve(kubernetes_with_kubelet: 
 def run_pod(cluster: Kubernetes, here: str) -> None:
     serve = "echo ahoy; exec httpd -f -p 80 -h /www"
     cluster.kubectl("run", "lab", here, f"--image={TEST_IMAGE}", "--command", "--", "sh", "-c", serve)
-    cluster.kubectl("wait", "pod/lab", here, "--for=condition=Ready", "--timeout=30s")
+    cluster.kubectl("wait", "pod/lab", here, "--for=condition=Ready", "--timeout=50s")
 
 
 def page(host: str, port: int) -> bytes:
     """What is served there, once the node lets it through: it follows the cluster's changes, and may lag."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while True:
         try:
             with urllib.request.urlopen(f"http://{host}:{port}/", timeout=1) as reply:

@@ -261,7 +261,7 @@ def test_what_a_killed_run_left_is_ended_and_nothing_else(registry: Registry, le
 
     assert not psutil.pid_exists(process.pid) or process.status() == psutil.STATUS_ZOMBIE
     assert not left_behind.path.exists()
-    with urllib.request.urlopen(f"http://{registry.address}/v2/", timeout=5) as reply:
+    with urllib.request.urlopen(f"http://{registry.address}/v2/", timeout=30) as reply:
         assert reply.status == 200
 
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import structlog
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -135,7 +135,5 @@ async def _tell(story: Story) -> Story:
     return story
 
 
-World.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+World.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
 test_whatever_happens_in_whatever_order_nothing_is_lost = World.TestCase

@@ -112,7 +112,6 @@ TestLife = pytest.mark.timeout(1800)(seed(SEED)(Life.TestCase))
 TestLife.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=50,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
