@@ -25,7 +25,7 @@ def what_is_blamed(work: Callable[[], Awaitable[None]]) -> list[str]:
 
 def test_a_call_that_blocks_the_loop_is_blamed_once() -> None:
     async def sleeper() -> None:
-        time.sleep(1.2)  # noqa: ASYNC251 - the very thing to notice
+        time.sleep(3)  # noqa: ASYNC251 - the very thing to notice
 
     (blamed,) = what_is_blamed(sleeper)
     assert "in sleeper" in blamed

@@ -248,7 +248,7 @@ class KubernetesHarness(Harness):
 
     async def nothing_left(self) -> None:
         """Return when the cluster has collected everything."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(45):
             while True:
                 if not await self.leftovers():
                     return

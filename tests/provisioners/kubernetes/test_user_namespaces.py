@@ -172,7 +172,7 @@ async def test_a_namespace_that_is_being_deleted_is_waited_for_and_made_again(ha
 
     with pytest.raises(Transient, match="still being removed"):
         await harness.provisioner_with(gone_timeout=0.3).ensure(harness.spec("r-2"), ignore)
-    ensuring = asyncio.create_task(harness.provisioner().ensure(harness.spec("r-2"), ignore))
+    ensuring = asyncio.create_task(harness.provisioner_with(gone_timeout=45).ensure(harness.spec("r-2"), ignore))
     await harness.core.patch_namespaced_config_map("held", harness.namespace, {"metadata": {"finalizers": None}})
 
     made = await ensuring
