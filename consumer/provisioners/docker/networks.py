@@ -63,6 +63,7 @@ class Networks:
         ours = options.network in (ISOLATED, PRIVATE)
         self._network = ENGINES_OWN if ours and not options.dialect.keeps_apart else options.network
         self._shared: str | None = None
+        self._kept: set[str] = set()
         self._making = asyncio.Lock()
 
     async def join(self, spec: EnvironmentSpec, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +106,8 @@ class Networks:
     async def sweep(self, keys: Collection[str]) -> None:
         """Remove networks of environments that are gone: of no key in `keys`, and old enough to be nobody's plan.
 
-        Some at a time, and none that makes trouble: whoever lists environments must not wait or fail for it.
+        Some at a time, and none that makes trouble: whoever lists environments must not wait or fail for it. What the
+        engine keeps though it is empty is told once.
         """
         if self._network != PRIVATE:
             return
@@ -119,7 +121,12 @@ class Networks:
             if network.labels[KEY] not in keys and network.created is not None and network.created < long_ago:
                 try:
                     await self._delete(network)
-                except (Conflicting, Transient, Permanent) as error:
+                except Conflicting as error:
+                    if network.id not in self._kept:
+                        log.warning("network_not_removed", network=network.name, why=str(error))
+                    self._kept.add(network.id)
+                    continue
+                except (Transient, Permanent) as error:
                     log.warning("network_not_removed", network=network.name, why=str(error))
                 swept += 1
                 if swept == _AT_ONCE:

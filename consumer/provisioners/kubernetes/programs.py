@@ -79,8 +79,7 @@ async def _said(process: Process) -> bytes:
         if not ended:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            with suppress(TimeoutError):  # something that it started may have left its group, and still hold its output
-                await asyncio.wait_for(process.wait(), 1)
-            # What it has written since is not read, so nothing else would end its pipe.
+            # What is still written is not read: not by something either that has left the group, and holds the pipe.
             process._transport.close()  # type: ignore[attr-defined]
+            await process.wait()
     return said

@@ -8,7 +8,7 @@ from consumer.catalog.environment import EnvironmentSpec
 from consumer.handling.errors import Permanent, ProvisionerError, Transient
 from consumer.handling.ports import Progress, Report
 from consumer.provisioners.kubernetes.client import Client
-from consumer.provisioners.kubernetes.errors import Answer
+from consumer.provisioners.kubernetes.errors import Answer, NotAllowed
 from consumer.provisioners.kubernetes.failures import (
     ended_by_cluster,
     failure_of,
@@ -36,7 +36,7 @@ _LONGEST_WARNING = 200
 _MOST_OF_IT = 0.9
 """The share of the time for a start after which a pod that did not come up is told of, before that is cut off."""
 
-_REFUSED_BY_REGISTRY = ("image_pull_denied", "image_not_found")
+_NOT_PULLED = ("image_pull_denied", "image_not_found", "image_pull_failed")
 _NEVER_RAN = ("StartError", "ContainerCannotRun")
 
 
@@ -126,9 +126,12 @@ class Starts:
         return Permanent("not_ready", f"{_missing(spec)} within {spec.ready.within:g} s.{words}")
 
     async def _passes(self, spec: EnvironmentSpec, pod: Object, failure: ProvisionerError) -> bool:
-        """Whether a registry refused its node only because that had not got the login yet."""
-        doubtful = failure.code in _REFUSED_BY_REGISTRY and has_login(spec, pod)
-        return doubtful and lacked_login(await self._events(pod), secret_name(spec.name))
+        """Whether its node did not get the image only because it had not got the login yet."""
+        if failure.code not in _NOT_PULLED or not has_login(spec, pod):
+            return False
+        with suppress(NotAllowed, Answer):
+            return lacked_login(await self._client.events(pod), secret_name(spec.name))
+        return False
 
     async def _events(self, pod: Object) -> Sequence[Object]:
         """What the cluster tells of a pod; nothing where nobody may know."""

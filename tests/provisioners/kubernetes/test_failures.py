@@ -63,6 +63,7 @@ def test_what_a_container_waits_for_in_vain_has_its_meaning(
 @pytest.mark.parametrize(
     ("login", "tells"),
     [(f"{SPEC.name}-pull", "does not accept the service's login"), ("of-all-pods", "wants a login")],
+    ids=["ours", "of-all-pods"],  # names of environments are others each time
 )
 def test_who_gave_a_login_is_told_that_it_is_not_accepted(login: str, tells: str) -> None:
     state = {"waiting": {"reason": PULL, "message": "401 Unauthorized"}}

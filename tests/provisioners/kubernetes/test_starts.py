@@ -70,6 +70,7 @@ async def test_a_registrys_no_to_a_node_that_had_no_login_yet_is_no_failure_and_
     await told(harness, spec, "FailedToRetrieveImagePullSecret", f"{UNREAD} ({spec.name}-pull)")
     await told(harness, spec, "Failed", f"{REFUSED}: 401 Unauthorized")
     await harness.waits(spec.name, "ErrImagePull", "401 Unauthorized")
+    await harness.waits(spec.name, "ImagePullBackOff", 'Back-off pulling image "web:1"')  # why, few nodes repeat
     await told(harness, spec, "Pulling", 'Pulling image "web:1"')  # which is said when all is looked at again
     await until(lambda: ensuring.done() or any(step.stage == "pulling" for step in steps), within=15)
     assert not ensuring.done()
