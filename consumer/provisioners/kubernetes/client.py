@@ -124,14 +124,13 @@ class Client:
         query = {"fieldManager": "moorage", "force": "true"}
         return await self.ask("PATCH", kind.path_of(body), query=query, body=body, content_type=_APPLY)
 
-    async def delete(self, kind: Kind, shown: Object, *, unchanged: bool = False) -> bool:
-        """Have this very object deleted; with `unchanged` only if it is still what is shown.
+    async def delete(self, kind: Kind, shown: Object) -> bool:
+        """Have this very object deleted.
 
         True when it is gone already: what only will be says when. Raises `Missing`, and `Conflicting` when another one
-        has its name, or it has changed.
+        has its name.
         """
-        version = {"resourceVersion": shown["metadata"]["resourceVersion"]} if unchanged else {}
-        body = {"preconditions": {"uid": uid_of(shown)} | version, "propagationPolicy": "Background"}
+        body = {"preconditions": {"uid": uid_of(shown)}, "propagationPolicy": "Background"}
         answer = await self.ask("DELETE", kind.path_of(shown), body=body)
         return answer["kind"] == "Status" or not is_dying(answer)
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from consumer.provisioners.kubernetes.kinds import ROLE, SERVICE_ACCOUNT, Object, name_of, namespace_of
-from consumer.provisioners.kubernetes.manifests import owner_of
+from consumer.provisioners.kubernetes.manifests import label_of, owner_of
 from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.labels import moment_of
 from schemas.outbound import SecretKey
@@ -37,7 +37,7 @@ def about_user(anchor: Object) -> dict[str, Any]:
     return {
         "name": f"{name_of(anchor)}-kubeconfig",
         "namespace": namespace_of(anchor),
-        "labels": about["labels"],
+        "labels": about["labels"] | label_of(anchor),
         "annotations": {name: value for name, value in about["annotations"].items() if name != RENEW_AT},
         "ownerReferences": [owner_of(anchor)],
     }

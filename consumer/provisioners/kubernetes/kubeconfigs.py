@@ -65,16 +65,15 @@ class Kubeconfigs:
         secret = await self._client.get(SECRET, {"metadata": about_user(anchor)})
         return kubeconfig_in(secret) if secret is not None and belongs_to_anchor(secret, anchor) else None
 
-    async def take_back(self, anchor: Object) -> Object:
-        """Have it lead nowhere; the anchor as it is then. What is left, its secret, goes with the environment.
+    async def take_back(self, anchor: Object) -> None:
+        """Have it lead nowhere. What is left, its secret, goes with the environment.
 
         The anchor is told first: should it come to nothing more, there is one again when the environment is needed.
         """
         if place_of(anchor) is not None:
             with suppress(Missing):
-                anchor = await self._client.patch(ANCHOR, anchor, {"metadata": {"annotations": {RENEW_AT: None}}})
+                await self._client.patch(ANCHOR, anchor, {"metadata": {"annotations": {RENEW_AT: None}}})
             await asyncio.gather(*(self._remove(kind, anchor) for kind in _RIGHTS))
-        return anchor
 
     async def _keep(self, anchor: Object, kubeconfig: str) -> None:
         body = kubeconfig_secret_of(anchor, kubeconfig)

@@ -7,12 +7,12 @@ from typing import Any
 from consumer.catalog.environment import EnvironmentSpec, Volume
 from consumer.catalog.identity import KEY
 from consumer.provisioners.kubernetes.kinds import ANCHOR, Object, name_of, namespace_of, uid_of
-from consumer.provisioners.kubernetes.names import annotations_for, facts_of, label_value, labels_for
+from consumer.provisioners.kubernetes.names import annotations_for, label_value, labels_for
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import AUTHORIZED_KEYS
 from consumer.provisioners.kubernetes.routes import note_of
 
-_CLAIM, _NONE = "moorage/claim", "none"
+_ANCHOR = "moorage/anchor"
 _SERVICE_TYPES = {"cluster": "ClusterIP", "node-port": "NodePort", "load-balancer": "LoadBalancer"}
 _CLOSED = (
     "10.0.0.0/8",
@@ -36,18 +36,23 @@ _LOCAL_DNS = "169.254.20.10/32"
 def anchor_of(spec: EnvironmentSpec, namespace: str, options: KubernetesOptions) -> dict[str, Any]:
     """What an environment is known by, and all else of it belongs to."""
     about = _about(spec, namespace, options)
-    claim = {_CLAIM: spec.volume.name if spec.volume is not None else _NONE}
-    return {"metadata": about | {"annotations": about["annotations"] | claim | note_of(spec)}}
+    return {"metadata": about | {"annotations": about["annotations"] | note_of(spec)}}
 
 
-def may_have_claim(anchors: Collection[Object]) -> bool:
-    """Whether there may be a claim of the environment of these anchors: only they know that there is none."""
-    return not anchors or any(facts_of(each).get(_CLAIM) != _NONE for each in anchors)
+def belonging_to(anchors: Collection[Object]) -> str:
+    """What selects all that belongs to these anchors."""
+    return f"{_ANCHOR} in ({','.join(map(uid_of, anchors))})"
 
 
 def owned_by(anchor: Object, spec: EnvironmentSpec, options: KubernetesOptions) -> dict[str, Any]:
     """The metadata of what goes with its anchor, in its namespace; the anchor is gone no sooner than it."""
-    return _about(spec, namespace_of(anchor), options) | {"ownerReferences": [owner_of(anchor)]}
+    about = _about(spec, namespace_of(anchor), options)
+    return about | {"labels": about["labels"] | label_of(anchor), "ownerReferences": [owner_of(anchor)]}
+
+
+def label_of(anchor: Object) -> dict[str, str]:
+    """The label that all of an anchor has: its own id, which no other has that comes after it."""
+    return {_ANCHOR: uid_of(anchor)}
 
 
 def owner_of(anchor: Object) -> dict[str, Any]:

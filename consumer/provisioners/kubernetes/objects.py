@@ -91,18 +91,13 @@ class Objects:
         await self.delete(SECRET, seen)
         return await self.have(SECRET, body, anchor)
 
-    async def delete(self, kind: Kind, shown: Object, *, unchanged: bool = False) -> bool:
-        """Have this object deleted, and return when it is gone; True when it was there.
-
-        With `unchanged`, raises `Conflicting` when there is nothing any more that is just what is shown.
-        """
+    async def delete(self, kind: Kind, shown: Object) -> bool:
+        """Have this object deleted, and return when it is gone; True when it was there."""
         with self._endings(kind) as ended:
             try:
-                if await self._client.delete(kind, shown, unchanged=unchanged) or await ended(shown, _LOOK_AGAIN):
+                if await self._client.delete(kind, shown) or await ended(shown, _LOOK_AGAIN):
                     return True
-            except (Missing, Conflicting) as error:
-                if unchanged:
-                    raise Conflicting(name_of(shown)) from error
+            except (Missing, Conflicting):
                 return False
         await self.gone(kind, shown)
         return True

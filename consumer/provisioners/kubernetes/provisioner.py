@@ -39,7 +39,7 @@ from consumer.provisioners.kubernetes.leading import Routes
 from consumer.provisioners.kubernetes.logins import login_secret_of, secret_name
 from consumer.provisioners.kubernetes.manifests import (
     anchor_of,
-    may_have_claim,
+    belonging_to,
     network_policy_of,
     owned_by,
     secret_of,
@@ -144,41 +144,30 @@ class KubernetesProvisioner:
     async def _removed(self, key: str, *, volumes: bool = False) -> bool:
         """Remove all of an environment; True when there was anything.
 
-        What a watch told of it is believed as long as nothing is found to be otherwise.
+        All of it is what belongs to the anchors that are there now: another member may make it anew meanwhile, and
+        nothing of that is touched.
         """
-        if known := [anchor for anchor in self._anchors.known() or () if facts_of(anchor).get(KEY) == key]:
-            with suppress(Conflicting):
-                return await self._removed_with(known, key, volumes=volumes, unchanged=True)
-        return await self._removed_with(await self._anchors_of(key), key, volumes=volumes)
-
-    async def _removed_with(
-        self, anchors: Sequence[Object], key: str, *, volumes: bool, unchanged: bool = False
-    ) -> bool:
-        """With `unchanged`, raises `Conflicting` when the anchors are not any more what they were."""
         ours, scope = selector(self._options.instance, key), self._options.scope
-        if scope is not None:
-            places = {scope}
-        else:
-            places = {namespace_of(each) for each in anchors or (await self._client.list(POD, ours, None))[0]}
+        anchors = await self._anchors_of(key)
+        # What has lost its anchor the cluster collects; a pod is waited for.
+        pods = [] if anchors else (await self._client.list(POD, ours, scope))[0]
+        theirs, places = f"{ours},{belonging_to(anchors)}", {namespace_of(each) for each in (*anchors, *pods)}
 
         async def delete(*kinds: Kind) -> bool:
-            wanted = (self._objects.delete_all(kind, ours, place) for kind in kinds for place in places)
+            wanted = (self._objects.delete_all(kind, theirs, place) for kind in kinds for place in places if anchors)
             return any(await asyncio.gather(*wanted))
 
         async with self._namespaces.in_use(*places):
             await asyncio.gather(*(self._namespaces.let_us_in(place) for place in places))
             routes = await self._routes.of(anchors, ours)
-            anchors = await asyncio.gather(*(self._kubeconfigs.take_back(anchor) for anchor in anchors))
+            await asyncio.gather(*(self._kubeconfigs.take_back(anchor) for anchor in anchors))
             # The cluster would do it by itself, but in its own time: it collects so many objects a second, and no more.
-            # What keeps a pod in its place stays until it is gone; so does the anchor, which tells others of it.
-            found = await asyncio.gather(
-                delete(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in routes)
-            )
-            found += await asyncio.gather(
-                delete(NETWORK_POLICY), *(self._objects.delete(ANCHOR, each, unchanged=unchanged) for each in anchors)
-            )
-        if volumes and may_have_claim(anchors):
-            found.append(await self._volumes.remove(key))
+            # What keeps a pod in its place stays until it is gone; the anchor, which tells others of it, until the end.
+            alone = [*((POD, pod) for pod in pods), *routes]
+            found = await asyncio.gather(delete(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in alone))
+            given_up = [self._volumes.remove(key)] if volumes else []
+            found += await asyncio.gather(delete(NETWORK_POLICY), *given_up)
+            found += await asyncio.gather(*(self._objects.delete(ANCHOR, anchor) for anchor in anchors))
         return any(found)
 
     @decided

@@ -1,7 +1,7 @@
 """In which order the parts of an environment go."""
 
 import asyncio
-from datetime import timedelta
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +9,7 @@ from consumer.catalog.environment import Readiness
 from consumer.handling.errors import Permanent
 from consumer.handling.ports import Status
 from tests.provisioners.harness import ignore, until
-from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness
+from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness, volume_of
 from tests.provisioners.kubernetes.proxy import ApiProxy
 
 pytestmark = pytest.mark.kubernetes
@@ -57,30 +57,40 @@ async def test_a_start_that_failed_is_told_at_once_and_removed_in_the_same_order
     await harness.nothing_left()
 
 
-@pytest.mark.parametrize("meanwhile", ["made anew", "extended", "removed"])
-async def test_a_member_that_heard_nothing_for_a_while_removes_what_there_is_and_not_what_it_knew(
-    harness: KubernetesHarness, proxy: ApiProxy, meanwhile: str
+async def test_who_comes_late_with_a_removal_leaves_what_was_made_anew_meanwhile_alone(
+    harness: KubernetesHarness, proxy: ApiProxy
 ) -> None:
-    deaf, other, spec = (
+    late, other, spec = (
         harness.provisioner_with(kubeconfig=str(proxy.kubeconfig)),
         harness.provisioner(),
         harness.spec(),
     )
     await other.ensure(spec, ignore)
-    await deaf.ensure(harness.spec("r-2"), ignore)
-    await deaf.remove(harness.spec("r-2").key)
-    await until(lambda: proxy.count(WATCH) >= 2)  # what there is has been told
+    await hold(harness, spec.name, ["moorage.test/stays"])
     proxy.on(WATCH, "hang", times=1000)
-    proxy.cut_watches()
+    removing = asyncio.create_task(late.remove(spec.key))
+    await until(lambda: proxy.count(r"GET \S+/pods/") >= 4)  # by now it looks every other second
+    removing_too = asyncio.create_task(other.remove(spec.key))
+    await hold(harness, spec.name, None)
+    await removing_too
+    made = await other.ensure(spec, ignore)
+    there = await harness.leftovers()
 
-    if meanwhile == "extended":
-        await other.extend(spec.key, spec.expires_at + timedelta(hours=1))
-    else:
-        await other.remove(spec.key)
-    if meanwhile == "made anew":
-        await other.ensure(spec, ignore)
+    await removing
 
-    assert await deaf.remove(spec.key) is (meanwhile != "removed")
+    assert await harness.leftovers() == there
+    assert await other.find(spec.key) == made
+
+
+async def test_a_volume_of_an_earlier_attempt_goes_with_its_reservation(harness: KubernetesHarness) -> None:
+    provisioner = harness.provisioner_with(storage_class=harness.instance)
+    await harness.storage()
+    spec = harness.spec(volume=volume_of(harness, "r-1"))
+    await provisioner.ensure(spec, ignore)
+    await provisioner.remove(spec.key, keep=True)
+    await provisioner.ensure(replace(spec, volume=None), ignore)
+
+    assert await provisioner.remove(spec.key)
     assert await harness.leftovers() == []
 
 
