@@ -27,6 +27,15 @@ _LOOK_AGAIN, _LOOK_ANYWAY = 0.1, 2.0
 """Seconds after which it is looked again: at first and in the end; or where a watch tells, which may be cut off."""
 
 
+async def together(*making: Awaitable[Object]) -> Sequence[Object]:
+    """What these come to, once all have ended: when one has failed, none is under way any more."""
+    ended = await asyncio.gather(*making, return_exceptions=True)
+    for each in ended:
+        if isinstance(each, BaseException):
+            raise each
+    return [each for each in ended if not isinstance(each, BaseException)]
+
+
 class Objects:
     """`watches` tell what is gone; at objects of other kinds it is looked now and then."""
 

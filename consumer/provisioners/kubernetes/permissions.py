@@ -28,7 +28,7 @@ NEEDED = (
     Rule("pods/log", ("get",)),
     Rule("services", ("get", "list", "create", "deletecollection")),
     Rule("secrets", ("get", "create", "delete", "deletecollection")),
-    Rule("persistentvolumeclaims", ("get", "create", "deletecollection")),
+    Rule("persistentvolumeclaims", ("get", "list", "create", "delete")),
     Rule("networkpolicies", ("get", "create", "deletecollection"), "networking.k8s.io"),
 )
 """Finalizers: some clusters let only who may change an owner's say that it must wait for what belongs to it."""
@@ -104,7 +104,7 @@ IN_USERS = (
     Rule("pods/log", ("get",)),
     Rule("services", ("get", "create", "deletecollection")),
     Rule("secrets", ("get", "create", "delete", "deletecollection")),
-    Rule("persistentvolumeclaims", ("get", "create", "deletecollection")),
+    Rule("persistentvolumeclaims", ("get", "create", "delete")),
     Rule("networkpolicies", ("get", "create", "patch", "deletecollection"), _NETWORK),
     Rule("resourcequotas", ("create", "patch")),
     Rule("limitranges", ("create", "patch")),

@@ -21,6 +21,7 @@ from consumer.provisioners.kubernetes.diagnosis import diagnose
 from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Missing, NotAllowed, decided
 from consumer.provisioners.kubernetes.kinds import (
     ANCHOR,
+    CLAIM,
     NETWORK_POLICY,
     POD,
     SECRET,
@@ -48,7 +49,7 @@ from consumer.provisioners.kubernetes.manifests import (
 from consumer.provisioners.kubernetes.metrics import POD_METRICS, usage_of
 from consumer.provisioners.kubernetes.names import facts_of, selector
 from consumer.provisioners.kubernetes.namespaces import Namespaces
-from consumer.provisioners.kubernetes.objects import Objects
+from consumer.provisioners.kubernetes.objects import Objects, together
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import pod_of
 from consumer.provisioners.kubernetes.sights import Sight, sights_of, status_of
@@ -148,27 +149,32 @@ class KubernetesProvisioner:
         nothing of that is touched.
         """
         ours, scope = selector(self._options.instance, key), self._options.scope
-        anchors = await self._anchors_of(key)
+        anchors, claims = await asyncio.gather(self._anchors_of(key), self._volumes.temporary(key))
+        if not volumes:
+            claims = []
         # What has lost its anchor the cluster collects; a pod is waited for.
         pods = [] if anchors else (await self._client.list(POD, ours, scope))[0]
-        theirs, places = f"{ours},{belonging_to(anchors)}", {namespace_of(each) for each in (*anchors, *pods)}
+        theirs, places = f"{ours},{belonging_to(anchors)}", {namespace_of(each) for each in (*anchors, *pods, *claims)}
 
-        async def delete(*kinds: Kind) -> bool:
-            wanted = (self._objects.delete_all(kind, theirs, place) for kind in kinds for place in places if anchors)
-            return any(await asyncio.gather(*wanted))
+        async def delete(*kinds: Kind) -> None:
+            wanted = (self._objects.delete_all(kind, theirs, at) for kind in kinds for at in places if anchors)
+            await asyncio.gather(*wanted)
+
+        async def end() -> None:
+            """Claims belong to no anchor: without one nobody would look for them."""
+            await asyncio.gather(*(self._objects.delete(CLAIM, claim) for claim in claims))
+            await asyncio.gather(*(self._objects.delete(ANCHOR, anchor) for anchor in anchors))
 
         async with self._namespaces.in_use(*places):
             await asyncio.gather(*(self._namespaces.let_us_in(place) for place in places))
             routes = await self._routes.of(anchors, ours)
             await asyncio.gather(*(self._kubeconfigs.take_back(anchor) for anchor in anchors))
             # The cluster would do it by itself, but in its own time: it collects so many objects a second, and no more.
-            # What keeps a pod in its place stays until it is gone; the anchor, which tells others of it, until the end.
+            # What keeps a pod in its place stays until it is gone; so does the anchor, which tells others of it.
             alone = [*((POD, pod) for pod in pods), *routes]
-            found = await asyncio.gather(delete(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in alone))
-            given_up = [self._volumes.remove(key)] if volumes else []
-            found += await asyncio.gather(delete(NETWORK_POLICY), *given_up)
-            found += await asyncio.gather(*(self._objects.delete(ANCHOR, anchor) for anchor in anchors))
-        return any(found)
+            await asyncio.gather(delete(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in alone))
+            await asyncio.gather(delete(NETWORK_POLICY), end())
+        return bool(anchors or claims or alone)
 
     @decided
     async def list(self) -> list[Environment]:
@@ -309,16 +315,17 @@ class KubernetesProvisioner:
         login = await self._login(spec)
         pod = pod_of(spec, about, self._options, secret_name(spec.name) if login else None)
         secrets = [secret_of(spec, about), *([login_secret_of(login, about)] if login else [])]
-        await asyncio.gather(
+        made = [
             self._objects.have(NETWORK_POLICY, network_policy_of(spec, about), anchor),
             *(
                 self._objects.have(SECRET, secret, anchor) if alive else self._objects.have_secret(secret, anchor)
                 for secret in secrets
             ),
-        )
-        service = None
+        ]
         if spec.ports:
-            service = await self._objects.have(SERVICE, service_of(spec, about, self._options), anchor)
+            made.append(self._objects.have(SERVICE, service_of(spec, about, self._options), anchor))
+        *_, last = await together(*made)
+        service = last if spec.ports else None
         route = await self._routes.ensure(spec, about, anchor)
         seen = await self._objects.have(POD, pod, anchor)
         if status_of(seen) is Status.STOPPED:  # it ended before we came: its program is started again, in a new one

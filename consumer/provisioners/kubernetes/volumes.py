@@ -11,7 +11,7 @@ from consumer.catalog.volumes import RECLAIM, VOLUME
 from consumer.handling.errors import Permanent, Transient
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Conflicting
-from consumer.provisioners.kubernetes.kinds import CLAIM, Object, is_dying, name_of, namespace_of
+from consumer.provisioners.kubernetes.kinds import CLAIM, Object, is_dying, name_of
 from consumer.provisioners.kubernetes.manifests import claim_of
 from consumer.provisioners.kubernetes.names import selector
 from consumer.provisioners.kubernetes.objects import Objects
@@ -44,14 +44,10 @@ class Volumes:
             return ("The volume keeps the size that it was made with.",)
         return ()
 
-    async def remove(self, key: str) -> bool:
-        """Give up the volumes that go with the reservation of `key`; True when there were any."""
-        temporary, scope = selector(self._options.instance, key, **{RECLAIM: "delete"}), self._options.scope
-        if scope is not None:
-            places = {scope}
-        else:
-            places = {namespace_of(claim) for claim in (await self._client.list(CLAIM, temporary, None))[0]}
-        return any(await asyncio.gather(*(self._objects.delete_all(CLAIM, temporary, place) for place in places)))
+    async def temporary(self, key: str) -> list[Object]:
+        """The claims that go with the reservation of `key`."""
+        ours = selector(self._options.instance, key, **{RECLAIM: "delete"})
+        return (await self._client.list(CLAIM, ours, self._options.scope))[0]
 
     async def _have(self, body: dict[str, Any]) -> Object:
         loop = asyncio.get_running_loop()

@@ -13,8 +13,8 @@ LIST = r"GET \S+\?labelSelector"
 MADE = {"POST": 5, LIST: 1}
 """Its five objects, and whether somebody else made it too."""
 
-REMOVED = {"POST": 0, "DELETE": 6, LIST: 1}
-"""What there is to remove, one for each kind, and one for volumes."""
+REMOVED = {"POST": 0, "DELETE": 5, LIST: 2}
+"""One for each kind; and which anchors and volumes there are."""
 
 
 async def test_an_environment_costs_few_requests(harness: KubernetesHarness, proxy: ApiProxy) -> None:
