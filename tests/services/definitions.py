@@ -101,5 +101,9 @@ def _create(cluster: Kubernetes, file: Path) -> None:
 
 
 def _serves(cluster: Kubernetes, definition: Definition) -> bool:
-    shown = cluster.kubectl("api-resources", f"--api-group={definition.group}", "--output=name")
-    return f"{definition.plural}.{definition.group}" in shown.split()
+    """It is listed a moment before there is anything that could keep such objects."""
+    try:
+        cluster.kubectl("get", f"{definition.plural}.{definition.group}", "--all-namespaces", "--output=name")
+    except subprocess.CalledProcessError:
+        return False
+    return True

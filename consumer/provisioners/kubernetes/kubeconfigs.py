@@ -33,7 +33,7 @@ from consumer.provisioners.kubernetes.kubeconfig import (
     token_seconds,
 )
 from consumer.provisioners.kubernetes.manifests import has_values_of
-from consumer.provisioners.kubernetes.objects import Objects
+from consumer.provisioners.kubernetes.objects import Objects, together
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 
 _RIGHTS = (SERVICE_ACCOUNT, ROLE_BINDING, ROLE)
@@ -73,7 +73,7 @@ class Kubeconfigs:
         if place_of(anchor) is not None:
             with suppress(Missing):
                 await self._client.patch(ANCHOR, anchor, {"metadata": {"annotations": {RENEW_AT: None}}})
-            await asyncio.gather(*(self._remove(kind, anchor) for kind in _RIGHTS))
+            await together(*(self._remove(kind, anchor) for kind in _RIGHTS))
 
     async def _keep(self, anchor: Object, kubeconfig: str) -> None:
         body = kubeconfig_secret_of(anchor, kubeconfig)

@@ -1,9 +1,9 @@
 """Get or create, and deletions that are waited for: by an object's id or its labels, never by its name alone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from consumer.handling.errors import Permanent, Transient, Unavailable
 from consumer.provisioners.kubernetes.client import Client
@@ -23,13 +23,15 @@ from consumer.provisioners.kubernetes.manifests import has_values_of
 from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.kubernetes.watching import Watch
 
+T = TypeVar("T")
+
 _LOOK_AGAIN, _LOOK_ANYWAY = 0.1, 2.0
 """Seconds after which it is looked again: at first and in the end; or where a watch tells, which may be cut off."""
 
 
-async def together(*making: Awaitable[Object]) -> Sequence[Object]:
+async def together(*calls: Awaitable[T]) -> list[T]:
     """What these come to, once all have ended: when one has failed, none is under way any more."""
-    ended = await asyncio.gather(*making, return_exceptions=True)
+    ended = await asyncio.gather(*calls, return_exceptions=True)
     for each in ended:
         if isinstance(each, BaseException):
             raise each
@@ -89,8 +91,12 @@ class Objects:
             if belongs_to_anchor(seen, anchor) and not is_dying(seen):
                 return seen
             await self.gone(kind, seen)
-            if (now := await self._client.get(ANCHOR, anchor)) is None or uid_of(now) != uid_of(anchor):
-                raise Transient("runtime_busy", "The environment was removed while it was being made.")
+            await self.still(anchor)
+
+    async def still(self, anchor: Object) -> None:
+        """Raises `Transient("runtime_busy")` when the anchor is not there any more."""
+        if (now := await self._client.get(ANCHOR, anchor)) is None or uid_of(now) != uid_of(anchor):
+            raise Transient("runtime_busy", "The environment was removed while it was being made.")
 
     async def have_secret(self, body: dict[str, Any], anchor: Object) -> Object:
         """The same for a secret that nothing runs with: one that holds other values by now is made anew."""
@@ -100,25 +106,23 @@ class Objects:
         await self.delete(SECRET, seen)
         return await self.have(SECRET, body, anchor)
 
-    async def delete(self, kind: Kind, shown: Object) -> bool:
-        """Have this object deleted, and return when it is gone; True when it was there."""
+    async def delete(self, kind: Kind, shown: Object) -> None:
+        """Have this object deleted, and return when it is gone."""
         with self._endings(kind) as ended:
             try:
                 if await self._client.delete(kind, shown) or await ended(shown, _LOOK_AGAIN):
-                    return True
+                    return
             except (Missing, Conflicting):
-                return False
+                return
         await self.gone(kind, shown)
-        return True
 
-    async def delete_all(self, kind: Kind, selector: str, namespace: str) -> Sequence[Object]:
-        """Have all objects with these labels deleted; what there was, once all of it is gone."""
+    async def delete_all(self, kind: Kind, selector: str, namespace: str) -> None:
+        """Have all objects with these labels deleted, and return when they are gone."""
         with self._endings(kind) as ended:
             there = await self._client.delete_all(kind, selector, namespace)
             for each in there:
                 if (kind is POD or each["metadata"].get("finalizers")) and not await ended(each, _LOOK_AGAIN):
                     await self.gone(kind, each)
-        return there
 
     async def gone(self, kind: Kind, shown: Object) -> None:
         """Return when this object is gone. Raises `Transient("runtime_busy")` when that takes too long."""

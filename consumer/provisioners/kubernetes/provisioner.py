@@ -21,12 +21,10 @@ from consumer.provisioners.kubernetes.diagnosis import diagnose
 from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Missing, NotAllowed, decided
 from consumer.provisioners.kubernetes.kinds import (
     ANCHOR,
-    CLAIM,
     NETWORK_POLICY,
     POD,
     SECRET,
     SERVICE,
-    Kind,
     Object,
     belongs_to_anchor,
     is_dying,
@@ -38,20 +36,14 @@ from consumer.provisioners.kubernetes.kubeconfig import RENEW_AT, renew_at
 from consumer.provisioners.kubernetes.kubeconfigs import Kubeconfigs
 from consumer.provisioners.kubernetes.leading import Routes
 from consumer.provisioners.kubernetes.logins import login_secret_of, secret_name
-from consumer.provisioners.kubernetes.manifests import (
-    anchor_of,
-    belonging_to,
-    network_policy_of,
-    owned_by,
-    secret_of,
-    service_of,
-)
+from consumer.provisioners.kubernetes.manifests import anchor_of, network_policy_of, owned_by, secret_of, service_of
 from consumer.provisioners.kubernetes.metrics import POD_METRICS, usage_of
 from consumer.provisioners.kubernetes.names import facts_of, selector
 from consumer.provisioners.kubernetes.namespaces import Namespaces
 from consumer.provisioners.kubernetes.objects import Objects, together
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import pod_of
+from consumer.provisioners.kubernetes.removing import Removals
 from consumer.provisioners.kubernetes.sights import Sight, sights_of, status_of
 from consumer.provisioners.kubernetes.starting import Starts
 from consumer.provisioners.kubernetes.volumes import Volumes
@@ -82,6 +74,9 @@ class KubernetesProvisioner:
         self._namespaces = Namespaces(self._client, self._objects, options)
         self._volumes = Volumes(self._client, self._objects, options)
         self._kubeconfigs = Kubeconfigs(self._client, self._objects, options)
+        self._removals = Removals(
+            self._client, self._objects, self._namespaces, self._volumes, self._routes, self._kubeconfigs, options
+        )
         self._requests = InFlight()
         path = options.registry_credentials
         self._credentials = RegistryCredentials(path) if path is not None else None
@@ -106,7 +101,7 @@ class KubernetesProvisioner:
             if new:
                 with suppress(ProvisionerError, Answer, TimeoutError):  # what is left behind, `remove` finds
                     async with asyncio.timeout(_TIDYING):
-                        await self._requests.run(spec.key, self._removed(spec.key))
+                        await self._requests.run(spec.key, self._removals.remove(spec.key, volumes=False))
             raise
 
     async def prepare(self, spec: EnvironmentSpec, report: Report) -> None:
@@ -140,41 +135,7 @@ class KubernetesProvisioner:
     @decided
     async def remove(self, key: str, *, keep: bool = False) -> bool:
         await self._requests.settled(key)
-        return await self._removed(key, volumes=not keep)
-
-    async def _removed(self, key: str, *, volumes: bool = False) -> bool:
-        """Remove all of an environment; True when there was anything.
-
-        All of it is what belongs to the anchors that are there now: another member may make it anew meanwhile, and
-        nothing of that is touched.
-        """
-        ours, scope = selector(self._options.instance, key), self._options.scope
-        anchors, claims = await asyncio.gather(self._anchors_of(key), self._volumes.temporary(key))
-        if not volumes:
-            claims = []
-        # What has lost its anchor the cluster collects; a pod is waited for.
-        pods = [] if anchors else (await self._client.list(POD, ours, scope))[0]
-        theirs, places = f"{ours},{belonging_to(anchors)}", {namespace_of(each) for each in (*anchors, *pods, *claims)}
-
-        async def delete(*kinds: Kind) -> None:
-            wanted = (self._objects.delete_all(kind, theirs, at) for kind in kinds for at in places if anchors)
-            await asyncio.gather(*wanted)
-
-        async def end() -> None:
-            """Claims belong to no anchor: without one nobody would look for them."""
-            await asyncio.gather(*(self._objects.delete(CLAIM, claim) for claim in claims))
-            await asyncio.gather(*(self._objects.delete(ANCHOR, anchor) for anchor in anchors))
-
-        async with self._namespaces.in_use(*places):
-            await asyncio.gather(*(self._namespaces.let_us_in(place) for place in places))
-            routes = await self._routes.of(anchors, ours)
-            await asyncio.gather(*(self._kubeconfigs.take_back(anchor) for anchor in anchors))
-            # The cluster would do it by itself, but in its own time: it collects so many objects a second, and no more.
-            # What keeps a pod in its place stays until it is gone; so does the anchor, which tells others of it.
-            alone = [*((POD, pod) for pod in pods), *routes]
-            await asyncio.gather(delete(POD, SERVICE, SECRET), *(self._objects.delete(*each) for each in alone))
-            await asyncio.gather(delete(NETWORK_POLICY), end())
-        return bool(anchors or claims or alone)
+        return await self._removals.remove(key, volumes=not keep)
 
     @decided
     async def list(self) -> list[Environment]:
@@ -293,7 +254,7 @@ class KubernetesProvisioner:
     async def _completed(self, spec: EnvironmentSpec, anchor: Object, report: Report, *, new: bool) -> Environment:
         """The environment of an anchor, with all that is missing of it made and its pod ready."""
         report(Progress("creating", spec.name))
-        notes = await self._requests.run(spec.key, self._volumes.ensure(spec, namespace_of(anchor)))
+        notes = await self._requests.run(spec.key, self._volumes.ensure(spec, anchor))
         service, route, pod = await self._requests.run(spec.key, self._parts(spec, anchor, new=new))
         if spec.kubernetes.kubeconfig and renew_at(anchor) is None:
             anchor = await self._requests.run(spec.key, self._with_kubeconfig(anchor, spec.expires_at))

@@ -11,7 +11,7 @@ from consumer.catalog.volumes import RECLAIM, VOLUME
 from consumer.handling.errors import Permanent, Transient
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Conflicting
-from consumer.provisioners.kubernetes.kinds import CLAIM, Object, is_dying, name_of
+from consumer.provisioners.kubernetes.kinds import CLAIM, Object, is_dying, name_of, namespace_of
 from consumer.provisioners.kubernetes.manifests import claim_of
 from consumer.provisioners.kubernetes.names import selector
 from consumer.provisioners.kubernetes.objects import Objects
@@ -27,16 +27,18 @@ class Volumes:
     def __init__(self, client: Client, objects: Objects, options: KubernetesOptions) -> None:
         self._client, self._objects, self._options = client, objects, options
 
-    async def ensure(self, spec: EnvironmentSpec, namespace: str) -> tuple[str, ...]:
-        """Get or create the claim of `spec`'s volume, in the namespace.
+    async def ensure(self, spec: EnvironmentSpec, anchor: Object) -> tuple[str, ...]:
+        """Get or create the claim of `spec`'s volume, beside the anchor.
 
         Returns sentences for the user on what is not as they expect. Raises `Permanent("conflict")` when its name is
-        somebody else's.
+        somebody else's, and `Transient("runtime_busy")` when the anchor is not there any more.
         """
         if (volume := spec.volume) is None:
             return ()
-        body = claim_of(volume, namespace, self._options)
-        claim = await self._have(body)
+        body = claim_of(volume, namespace_of(anchor), self._options)
+        claim, new = await self._have(body)
+        if new and volume.labels.get(RECLAIM) == "delete":
+            await self._is_wanted(claim, anchor)
         if not self._is(claim, volume):
             raise Permanent("conflict", f"The volume {volume.name} belongs to something Moorage did not make.")
         size = claim["spec"]["resources"]["requests"]["storage"]  # as the API writes it: 2G, and not 2000000000
@@ -49,16 +51,25 @@ class Volumes:
         ours = selector(self._options.instance, key, **{RECLAIM: "delete"})
         return (await self._client.list(CLAIM, ours, self._options.scope))[0]
 
-    async def _have(self, body: dict[str, Any]) -> Object:
+    async def _is_wanted(self, claim: Object, anchor: Object) -> None:
+        """Whoever removed the environment meanwhile did not see the claim, and nobody looks for it again."""
+        try:
+            await self._objects.still(anchor)
+        except Transient:
+            await self._objects.delete(CLAIM, claim)
+            raise
+
+    async def _have(self, body: dict[str, Any]) -> tuple[Object, bool]:
+        """The claim, and whether it is new."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.gone_timeout
         while True:
             if (seen := await self._client.get(CLAIM, body)) is not None:
                 if not is_dying(seen):
-                    return seen
+                    return seen, False
                 await self._objects.gone(CLAIM, seen)
             try:
-                return await self._objects.create(CLAIM, body)
+                return await self._objects.create(CLAIM, body), True
             except Conflicting as error:  # somebody was quicker
                 if loop.time() > deadline:
                     why = f"The volume {name_of(body)} can neither be made nor found."

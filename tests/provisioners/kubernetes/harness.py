@@ -219,11 +219,13 @@ class KubernetesHarness(Harness):
 
     async def http_routes(self) -> list[dict[str, Any]]:
         """None where the cluster does not know them."""
+        objects = CustomObjectsApi(self.api)
         try:
-            found = await CustomObjectsApi(self.api).list_namespaced_custom_object(
-                *_HTTP_ROUTES, self.namespace, _PLURAL
-            )
+            found = await objects.list_namespaced_custom_object(*_HTTP_ROUTES, self.namespace, _PLURAL)
         except ApiException as error:
+            if error.status == 429:  # it has only just got to know them
+                await asyncio.sleep(0.1)
+                return await self.http_routes()
             if error.status != 404:
                 raise
             return []

@@ -2,12 +2,15 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from consumer.catalog.environment import Readiness
-from consumer.handling.errors import Permanent
+from consumer.handling.errors import Permanent, Transient
 from consumer.handling.ports import Status
+from consumer.provisioners.kubernetes.kinds import CLAIM, Kind
+from consumer.provisioners.kubernetes.objects import Objects
 from tests.provisioners.harness import ignore, until
 from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness, volume_of
 from tests.provisioners.kubernetes.proxy import ApiProxy
@@ -92,6 +95,40 @@ async def test_a_volume_of_an_earlier_attempt_goes_with_its_reservation(harness:
 
     assert await provisioner.remove(spec.key)
     assert await harness.leftovers() == []
+
+
+async def test_a_removal_that_fails_leaves_no_request_under_way(harness: KubernetesHarness, proxy: ApiProxy) -> None:
+    provisioner, spec = harness.provisioner_with(kubeconfig=str(proxy.kubeconfig)), harness.spec()
+    await provisioner.ensure(spec, ignore)
+    services = r"DELETE \S+/services\?"
+    proxy.refuse(r"DELETE \S+/secrets\?", 500)
+    proxy.refuse(services, 429, headers=b"Retry-After: 1\r\n")
+
+    with pytest.raises(Transient):
+        await provisioner.remove(spec.key)
+
+    assert proxy.count(services) == 2, "what came later would strike what is made next"
+    assert await provisioner.remove(spec.key)
+
+
+async def test_a_volume_that_is_made_after_its_reservation_was_removed_goes_again(
+    harness: KubernetesHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.storage()
+    spec = harness.spec(volume=volume_of(harness, "r-1"))
+    late, other = harness.provisioner_with(storage_class=harness.instance), harness.provisioner()
+    create = Objects.create
+
+    async def slowly(objects: Objects, kind: Kind, body: dict[str, Any]) -> Any:
+        if kind is CLAIM:
+            await other.remove(spec.key)
+        return await create(objects, kind, body)
+
+    monkeypatch.setattr(Objects, "create", slowly)
+    with pytest.raises(Transient, match="removed while it was being made"):
+        await late.ensure(spec, ignore)
+
+    await harness.nothing_left()
 
 
 async def hold(harness: KubernetesHarness, name: str, finalizers: list[str] | None) -> None:
