@@ -4,6 +4,7 @@ Good for demonstrations and for tests on a machine without Kafka. It keeps every
 cannot create topics on request: they come into being, with four partitions each, when they are first asked for.
 """
 
+import signal
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
@@ -22,8 +23,13 @@ class EmbeddedBroker:
     def __enter__(self) -> Self:
         from confluent_kafka import Producer
 
-        # log_level 4: not the notice that the addresses were replaced, which is the very point.
-        self._client = Producer({"bootstrap.servers": "embedded", "test.mock.num.brokers": 1, "log_level": 4})
+        # Its thread gives up when a signal interrupts it, as Ctrl-C may after Ctrl-Z: none shall come to it.
+        ours = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            # log_level 4: not the notice that the addresses were replaced, which is the very point.
+            self._client = Producer({"bootstrap.servers": "embedded", "test.mock.num.brokers": 1, "log_level": 4})
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ours)
         brokers = self._client.list_topics(timeout=_START_TIMEOUT).brokers.values()
         self.bootstrap_servers = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
         for topic in self._topics:

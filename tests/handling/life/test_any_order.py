@@ -1,6 +1,6 @@
 """Whatever happens to reservations, in whatever order: Hypothesis decides, the model says what should come of it.
 
-MOORAGE_LIFE_EXAMPLES says how many stories are told (100 when unset) and MOORAGE_LIFE_SEED where they begin: the same
+MOORAGE_LIFE_EXAMPLES says how many stories are told (60 when unset) and MOORAGE_LIFE_SEED where they begin: the same
 number tells the same stories again. Stories that once went wrong are told on their own, in the tests of what was wrong.
 """
 
@@ -22,7 +22,7 @@ from tests.handling.life.platform import NAMES
 from tests.handling.life.trouble import Trouble
 from tests.handling.world import HOUR
 
-EXAMPLES = int(os.environ.get("MOORAGE_LIFE_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("MOORAGE_LIFE_EXAMPLES", "60"))
 SEED = int(os.environ.get("MOORAGE_LIFE_SEED", "1"))
 
 
