@@ -94,7 +94,7 @@ def day(kafka: KafkaBroker, docker_engine: DockerEngine, tmp_path_factory: pytes
             platform = Platform(ours, planned, pace=pace)
             for moment, names in KILLS:
                 platform.until(moment)
-                behind.append(eventually(lambda: platform.behind, what="there is work to be done"))
+                behind.append(platform.until_busy())
                 crew.kill(*names)
                 crew.launch(*names)
             platform.until(DUSK)

@@ -336,6 +336,14 @@ class Platform:
             self._ours.publish(*self._due())
             time.sleep(_TICK)
 
+    def until_busy(self) -> int:
+        """Let the day go on until the group has something to do; how many records are not done then."""
+        while True:
+            self._ours.publish(*self._due())
+            if behind := self.behind:
+                return behind
+            time.sleep(_TICK)
+
     def _due(self) -> Iterator[Message]:
         while self._left and self._left[0][0] <= self.now:
             _, reservation, said = self._left.pop(0)

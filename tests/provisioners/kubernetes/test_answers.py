@@ -93,7 +93,9 @@ async def test_nor_is_a_volume() -> None:
     spec = KubernetesHarness("", "x").spec(volume=Volume("v-1", "1", "/data", {}))
 
     with pytest.raises(Transient, match="The volume v-1 can neither be made nor found"):
-        await Volumes(client, Objects(client, {}, gone_timeout=0.2), options).ensure(spec, "x")
+        await Volumes(client, Objects(client, {}, gone_timeout=0.2), options).ensure(
+            spec, {"metadata": {"namespace": "x"}}
+        )
 
     assert client.asked < 10
 
