@@ -6,14 +6,26 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 
 @dataclass
-class Door(ABC):
+class Rule:
+    """Something that is done to the next `times` requests whose `METHOD path` matches."""
+
+    pattern: re.Pattern[str]
+    times: int
+
+
+R = TypeVar("R", bound=Rule)
+
+
+@dataclass
+class Door(ABC, Generic[R]):
     """Open within its `async with`. `seen` counts `METHOD path`s."""
 
     seen: Counter[str] = field(default_factory=Counter, init=False)
+    _rules: list[R] = field(default_factory=list, init=False)
     _connections: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _server: asyncio.Server | None = field(default=None, init=False)
 
@@ -39,6 +51,16 @@ class Door(ABC):
     @abstractmethod
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None: ...
 
+    def _asked(self, head: bytes) -> tuple[str, R | None]:
+        """What is asked for, and the rule for it, which holds once less from now on."""
+        method, path = head.split(b" ", 2)[:2]
+        request = f"{method.decode()} {path.decode()}"
+        self.seen[request] += 1
+        rule = next((rule for rule in self._rules if rule.times > 0 and rule.pattern.search(request)), None)
+        if rule is not None:
+            rule.times -= 1
+        return request, rule
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -48,6 +70,11 @@ class Door(ABC):
                 await self._serve(reader, writer)
         finally:
             self._connections.discard(task)
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+            await hang_up(writer)
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, whatever whoever is at its other end has done already."""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()

@@ -2,33 +2,28 @@
 
 import asyncio
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.provisioners.door import Door
+from tests.provisioners.door import Door, Rule, hang_up
 
 _TLS = b"\x16"
 Trouble = Literal["cut", "hang"]
 
 
 @dataclass
-class _Rule:
-    pattern: re.Pattern[str]
+class _Rule(Rule):
     trouble: Trouble | bytes
-    times: int
 
 
 @dataclass
-class RegistryProxy(Door):
+class RegistryProxy(Door[_Rule]):
     """Listens at `address` and passes on to `registry` (host:port)."""
 
     registry: str
     host: str = "127.0.0.1"
     released: asyncio.Event = field(default_factory=asyncio.Event)
     """What hangs goes on when this is set."""
-
-    _rules: list[_Rule] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -37,14 +32,14 @@ class RegistryProxy(Door):
 
     def on(self, pattern: str, trouble: Trouble, *, times: int = 10_000) -> None:
         """`cut` the answer in the middle of its body, or `hang` before it."""
-        self._rules.append(_Rule(re.compile(pattern), trouble, times))
+        self._rules.append(_Rule(re.compile(pattern), times, trouble))
 
     def answer(self, pattern: str, status: int, body: str = "", *, times: int = 10_000, **headers: str) -> None:
         """Answer here instead of the registry."""
         lines = [f"HTTP/1.1 {status} X", "Content-Type: application/json", f"Content-Length: {len(body)}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         head = "\r\n".join((*lines, "Connection: close", "", ""))
-        self._rules.append(_Rule(re.compile(pattern), (head + body).encode(), times))
+        self._rules.append(_Rule(re.compile(pattern), times, (head + body).encode()))
 
     async def _listen(self) -> asyncio.Server:
         return await asyncio.start_server(self._accept, self.host)
@@ -54,12 +49,7 @@ class RegistryProxy(Door):
         if first == _TLS:
             return  # engines try that first, and take plain HTTP as soon as they see that it is none
         head = first + await reader.readuntil(b"\r\n\r\n")
-        method, path = head.split(b" ", 2)[:2]
-        request = f"{method.decode()} {path.decode()}"
-        self.seen[request] += 1
-        rule = next((rule for rule in self._rules if rule.times > 0 and rule.pattern.search(request)), None)
-        if rule is not None:
-            rule.times -= 1
+        _, rule = self._asked(head)
         trouble = rule.trouble if rule is not None else None
         if isinstance(trouble, bytes):
             writer.write(trouble)
@@ -79,6 +69,4 @@ class RegistryProxy(Door):
             writer.write(head + blank + (body[: len(body) // 2] if cut else body))
             await writer.drain()
         finally:
-            to_registry.close()
-            with suppress(ConnectionError):
-                await to_registry.wait_closed()
+            await hang_up(to_registry)

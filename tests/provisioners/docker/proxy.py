@@ -3,14 +3,12 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Literal
 
-from tests.provisioners.door import Door
+from tests.provisioners.door import Door, Rule, hang_up
 
 Action = Literal["refuse", "abandon", "lose_reply", "cut_reply", "delay", "hang", "answer"]
 """Before the engine hears of it the door may `refuse` or `answer` itself; while the engine is at work, `abandon` the
@@ -29,18 +27,15 @@ _LONGEST_DELAY = 1.0
 
 
 @dataclass
-class _Rule:
-    pattern: re.Pattern[str]
+class _Rule(Rule):
     action: Action
-    times: int
     status: int = 500
     body: bytes = b""
     headers: bytes = b""
-    change: Callable[[Any], Any] | None = None
 
 
 @dataclass
-class EngineProxy(Door):
+class EngineProxy(Door[_Rule]):
     """Listens at `url` and passes on to `engine`, one request a connection.
 
     `faults` are what befell by chance, and to which requests.
@@ -51,7 +46,6 @@ class EngineProxy(Door):
     faults: list[tuple[str, str]] = field(default_factory=list)
     _chance: float = 0.0
     _random: Random = field(default_factory=Random)
-    _rules: list[_Rule] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -59,7 +53,7 @@ class EngineProxy(Door):
 
     def on(self, pattern: str, action: Action, *, times: int = 1) -> None:
         """Do `action` to the next `times` requests whose `METHOD path` matches."""
-        self._rules.append(_Rule(re.compile(pattern), action, times))
+        self._rules.append(_Rule(re.compile(pattern), times, action))
 
     def answer(
         self,
@@ -73,7 +67,7 @@ class EngineProxy(Door):
     ) -> None:
         """Answer such requests here, as the engine would with an error."""
         body = json.dumps({"message": message}).encode() if raw is None else raw
-        self._rules.append(_Rule(re.compile(pattern), "answer", times, status, body, headers))
+        self._rules.append(_Rule(re.compile(pattern), times, "answer", status, body, headers))
 
     def disturb(self, chance: float, *, seed: int = 0) -> None:
         """From now on, let something befall each request with this chance; 0 ends it."""
@@ -88,13 +82,8 @@ class EngineProxy(Door):
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
         body = await reader.readexactly(int(length[1])) if length else b""
-        method, path = head.split(b" ", 2)[:2]
-        request = f"{method.decode()} {path.decode()}"
-        self.seen[request] += 1
-        rule = next((rule for rule in self._rules if rule.times > 0 and rule.pattern.search(request)), None)
-        if rule is not None:
-            rule.times -= 1
-        else:
+        request, rule = self._asked(head)
+        if rule is None:
             rule = self._mishap(request)
         match rule.action if rule is not None else None:
             case "refuse":
@@ -116,7 +105,7 @@ class EngineProxy(Door):
             return None
         action, status = self._random.choice(_FAULTS)
         self.faults.append((f"{action} {status}" if status else action, request))
-        return _Rule(re.compile(""), action, 1, status, b'{"message": "by chance"}')
+        return _Rule(re.compile(""), 1, action, status, b'{"message": "by chance"}')
 
     async def _listen(self) -> asyncio.Server:
         return await asyncio.start_unix_server(self._accept, self.socket)
@@ -142,6 +131,4 @@ class EngineProxy(Door):
                 writer.write(data)
                 await writer.drain()
         finally:
-            to_engine.close()
-            with suppress(ConnectionError):
-                await to_engine.wait_closed()
+            await hang_up(to_engine)
