@@ -10,6 +10,7 @@ from aiodocker.exceptions import DockerContextError, DockerError
 
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.provisioners.docker.dialects import Dialect, Meaning
+from consumer.provisioners.refusals import denied, limited, not_found
 from consumer.provisioners.text import shortened, without_paths
 
 _NO_CONNECTION = 900
@@ -41,7 +42,6 @@ _NOT_FOUND = re.compile(
 _DENIED = re.compile(r"access denied|denied:|unauthorized|authentication required|no basic auth", re.IGNORECASE)
 _LIMITED = re.compile(r"toomanyrequests|too many requests|rate limit", re.IGNORECASE)
 _NETWORK = re.compile(r"dial tcp|lookup |timeout|connection re|EOF|tls|x509|proxyconnect|no route", re.IGNORECASE)
-_RATE_LIMIT_PAUSE = 60.0
 
 
 class Answer(Exception):
@@ -95,14 +95,13 @@ def pull_error(image: str, error: DockerError, dialect: Dialect, *, with_login: 
     if error.status == 400 or dialect.read(said)[0] is Meaning.REFUSED:
         return Permanent("invalid_spec", f"{name} is not a valid image name.")
     if _LIMITED.search(said):
-        return Transient("image_pull_failed", f"The registry limits how often {name} may be pulled.", _RATE_LIMIT_PAUSE)
+        return limited(name)
     if _NO_ROOM.search(said):
         return Transient("runtime_full", f"{dialect.subject} has no room for the image {name}.")
     if _DENIED.search(said):
-        wants = "does not accept the service's login" if with_login else "wants a login"
-        return Permanent("image_pull_denied", f"The image {name} does not exist or its registry {wants}.")
+        return denied(name, with_login=with_login)
     if error.status == 404 or _NOT_FOUND.search(said):
-        return Permanent("image_not_found", f"The image {name} was not found, or not for this architecture.")
+        return not_found(name)
     if _NETWORK.search(said):
         return Transient("image_pull_failed", f"The registry of {name} cannot be reached.")
     return Transient("image_pull_failed", f"The image {name} could not be pulled.")

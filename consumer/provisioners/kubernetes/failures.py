@@ -11,6 +11,7 @@ from consumer.provisioners.kubernetes.kinds import Object, is_dying
 from consumer.provisioners.kubernetes.logins import secret_name
 from consumer.provisioners.kubernetes.pods import image_of
 from consumer.provisioners.kubernetes.sights import container_state, status_of
+from consumer.provisioners.refusals import denied, limited, not_found
 from consumer.provisioners.text import shortened, without_paths
 
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed")
@@ -33,7 +34,6 @@ _NOT_STARTABLE = re.compile(
     r"executable file not found|no such file or directory|permission denied|exec format error|is a directory"
     r"|not a directory|no command specified|unable to find user|no users found"
 )
-_RATE_LIMIT_PAUSE = 60.0
 _LONGEST_SAID = 160
 
 
@@ -115,12 +115,11 @@ def _of_waiting(spec: EnvironmentSpec, reason: str, said: str, *, with_login: bo
 def _of_pull(name: str, said: str, reason: str, *, with_login: bool) -> ProvisionerError:
     """A registry's refusal, in the words of whatever engine the node has."""
     if _LIMITED.search(_DIGEST.sub("", said)):
-        return Transient("image_pull_failed", f"The registry limits how often {name} may be pulled.", _RATE_LIMIT_PAUSE)
+        return limited(name)
     if _DENIED.search(said):
-        wants = "does not accept the service's login" if with_login else "wants a login"
-        return Permanent("image_pull_denied", f"The image {name} does not exist or its registry {wants}.")
+        return denied(name, with_login=with_login)
     if _NOT_FOUND.search(said):
-        return Permanent("image_not_found", f"The image {name} was not found, or not for this architecture.")
+        return not_found(name)
     return Transient("image_pull_failed", f"The image {name} could not be pulled ({reason}).")
 
 
