@@ -90,9 +90,13 @@ class Client:
         except (Missing, NoNamespace):
             return None
 
-    async def list(self, kind: Kind, selector: str, namespace: str | None) -> tuple[list[Object], str]:
-        """The objects with these labels, and the version of the whole, from which a watch goes on."""
-        found: list[Object] = []
+    async def list(self, kind: Kind, selector: str, namespace: str | None) -> builtins.list[Object]:
+        """The objects with these labels."""
+        return (await self.snapshot(kind, selector, namespace))[0]
+
+    async def snapshot(self, kind: Kind, selector: str, namespace: str | None) -> tuple[builtins.list[Object], str]:
+        """The same, and the version of the whole, from which a watch goes on."""
+        found: builtins.list[Object] = []
         query = {"labelSelector": selector, "limit": str(_PAGE)}
         while True:
             try:

@@ -94,7 +94,7 @@ async def _left_behind(client: Client, options: KubernetesOptions) -> list[Findi
     found: list[Object] = []
     with suppress(ProvisionerError, Answer):
         if options.users is None and await client.may("list", "", "namespaces", None):
-            found, _ = await client.list(NAMESPACE, f"{selector(options.instance)},{USER}", None)
+            found = await client.list(NAMESPACE, f"{selector(options.instance)},{USER}", None)
     if not found:
         return []
     what = f"There are {len(found)} namespaces of users; what runs there is found by nobody, and ended by nobody."

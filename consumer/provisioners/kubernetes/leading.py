@@ -48,7 +48,7 @@ class Routes:
         for kind in kinds_of(anchors):
             # A kind that the cluster no longer has, or shows us, takes no environment from us.
             with suppress(NoSuchApi, NotAllowed):
-                found += [(kind, each) for each in (await self._client.list(kind, selector, self._options.scope))[0]]
+                found += [(kind, each) for each in await self._client.list(kind, selector, self._options.scope)]
         return found
 
     async def taken(self, route: Object | None, report: Report) -> None:

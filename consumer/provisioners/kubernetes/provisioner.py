@@ -173,8 +173,8 @@ class KubernetesProvisioner:
     async def _of(self, key: str | None = None) -> builtins.list[Sight]:
         ours = selector(self._options.instance, key)
         kinds = (ANCHOR, POD, SERVICE)
-        found = await asyncio.gather(*(self._client.list(kind, ours, self._options.scope) for kind in kinds))
-        anchors, pods, services = (objects for objects, _ in found)
+        wanted = (self._client.list(kind, ours, self._options.scope) for kind in kinds)
+        anchors, pods, services = await asyncio.gather(*wanted)
         routes = [route for _, route in await self._routes.of(anchors, ours)]
         return [*sights_of(anchors, pods, services, routes)]
 
@@ -224,8 +224,7 @@ class KubernetesProvisioner:
             return None, error
 
     async def _anchors_of(self, key: str) -> builtins.list[Object]:
-        found, _ = await self._client.list(ANCHOR, selector(self._options.instance, key), self._options.scope)
-        return found
+        return await self._client.list(ANCHOR, selector(self._options.instance, key), self._options.scope)
 
     async def _extended(self, anchor: Object, until: datetime) -> Object:
         """The anchor with the end of its reservation as it is now. If there is a kubeconfig, it holds until then."""
@@ -298,7 +297,7 @@ class KubernetesProvisioner:
         """Whether the anchor has a pod that has not ended. Pods of other anchors are waited out first."""
         pods = self._pods.known() if new else None  # of a new one there is none, and of others hardly ever
         if pods is None:
-            pods, _ = await self._client.list(POD, selector(self._options.instance, key), self._options.scope)
+            pods = await self._client.list(POD, selector(self._options.instance, key), self._options.scope)
         pods = [pod for pod in pods if facts_of(pod).get(KEY) == key and status_of(pod) is not Status.STOPPED]
         for pod in pods:
             if not belongs_to_anchor(pod, anchor):

@@ -73,9 +73,9 @@ class Removals:
 
     async def _strays(self, ours: str) -> list[Object]:
         """Pods that have lost their anchor. All else that has the cluster collects, and nobody waits for it."""
-        pods, _ = await self._client.list(POD, ours, self._options.scope)
+        pods = await self._client.list(POD, ours, self._options.scope)
         anchors = await self._anchors(ours) if pods else []  # since it was looked one may have been made
         return [pod for pod in pods if not any(belongs_to_anchor(pod, anchor) for anchor in anchors)]
 
     async def _anchors(self, ours: str) -> list[Object]:
-        return (await self._client.list(ANCHOR, ours, self._options.scope))[0]
+        return await self._client.list(ANCHOR, ours, self._options.scope)

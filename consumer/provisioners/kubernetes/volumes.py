@@ -49,7 +49,7 @@ class Volumes:
     async def temporary(self, key: str) -> list[Object]:
         """The claims that go with the reservation of `key`."""
         ours = selector(self._options.instance, key, **{RECLAIM: "delete"})
-        return (await self._client.list(CLAIM, ours, self._options.scope))[0]
+        return await self._client.list(CLAIM, ours, self._options.scope)
 
     async def _is_wanted(self, claim: Object, anchor: Object) -> None:
         """Whoever removed the environment meanwhile did not see the claim, and nobody looks for it again."""

@@ -134,7 +134,7 @@ class Watch:
             await asyncio.sleep(_KEEP_TRYING.delay(attempt, 0.0, wish) or 0.0)
 
     async def _list(self) -> str:
-        found, version = await self._client.list(self._kind, self._selector, self._namespace)
+        found, version = await self._client.snapshot(self._kind, self._selector, self._namespace)
         there = {uid_of(shown) for shown in found}
         for known in [known for known in self._latest.values() if uid_of(known) not in there]:
             self._heard(known, gone=True)

@@ -61,7 +61,7 @@ async def test_a_list_whose_rest_is_forgotten_is_begun_anew(monkeypatch: pytest.
     first = page("a", more="token")
     answering(monkeypatch, first, Expired(), first, page("b"))
 
-    found, _ = await Client(OPTIONS).list(POD, "", "default")
+    found, _ = await Client(OPTIONS).snapshot(POD, "", "default")
 
     assert [each["metadata"]["name"] for each in found] == ["a", "b"]
 
@@ -102,7 +102,7 @@ async def test_nor_is_a_volume() -> None:
 
 async def test_a_watch_outlives_what_nobody_thought_of() -> None:
     class Odd(Client):
-        async def list(self, *_: Any) -> Any:
+        async def snapshot(self, *_: Any) -> Any:
             nonlocal lists
             lists += 1
             if lists == 1:
