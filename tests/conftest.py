@@ -1,5 +1,6 @@
 """What every test can count on: real services where they are to be had, and a watch for blocked event loops."""
 
+import gc
 import os
 import signal
 import sys
@@ -200,6 +201,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install and fetch before the first test, since a test's time limit includes its fixtures."""
+    gc.freeze()  # what was loaded stays, and need not be looked through again and again
     needed = {service for item in session.items for service in services_of(item)}
     if needed and not session.config.option.collectonly:
         from tests.services.prepare import prepare_what_is_possible

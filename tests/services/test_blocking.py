@@ -1,6 +1,7 @@
 """The watch that every test is under blames code that blocks, and no other."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -55,3 +56,15 @@ def test_many_short_steps_are_fine() -> None:
             await asyncio.sleep(0)
 
     assert what_is_blamed(walker) == []
+
+
+def test_garbage_collections_are_nobodys_fault() -> None:
+    left_by_others = [[] for _ in range(200_000)]
+
+    async def collector() -> None:
+        until = time.thread_time() + 1
+        while time.thread_time() < until:
+            gc.collect()
+
+    assert what_is_blamed(collector) == []
+    assert left_by_others
