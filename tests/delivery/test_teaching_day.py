@@ -123,7 +123,7 @@ def test_it_was_a_busy_day_with_accidents(day: Day) -> None:
     assert {each.id for each in day.plan} == set(day.seen.results)
     happened = Counter(told.what for each in day.plan for told in day.told(each))
     few = {"provisioned": 40, "released": 10, "expired:expired": 10, "updated": 10, "skipped:already_ended": 10}
-    assert {what: count for what, count in few.items() if happened[what] < count} == {}
+    assert {what: count for what, count in few.items() if happened[what] < count} == {}, happened
     changed = sum(happened[f"released:{how}"] for how in ("moved", "postponed", "ended_by_update"))
     assert changed > 2
     assert max(map(len, day.samples)) > 5

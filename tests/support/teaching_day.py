@@ -2,8 +2,8 @@
 
 Each reservation follows one of the courses below; the generator deals them out, gives each a place on the timetable so
 that never more than `MOST_AT_ONCE` environments run, and has a part of all events said once more later, as the platform
-does. Times are seconds after the day began, on a machine that keeps up; on a slower one the whole day takes longer, so
-that it is not just a day on which nothing comes to be in time.
+does. Times are seconds after the day began, on a machine that keeps up. On a slower one the whole day takes longer, and
+while the group is far behind nothing new is booked for its time: it is not just a day on which all comes too late.
 """
 
 import random
@@ -36,7 +36,7 @@ _CANDIDATES = 12
 """Places on the timetable of which the least busy one is taken."""
 
 
-_MOST_BEHIND = 100
+_MOST_BEHIND = 40
 """Records that the group may be behind: on a slow machine the day's clock waits."""
 
 _TICK = 0.1
@@ -307,6 +307,9 @@ class Platform:
         )
         self._begin = time.monotonic()
         self._midnight = datetime.now(UTC)
+        self._midnights: dict[str, datetime] = {}
+        """From when a reservation's times count: it keeps what was first said of it, though the clock stands still."""
+
         self.waited = 0.0
         """Seconds for which the day's clock stood still, because the group was far behind."""
 
@@ -350,7 +353,8 @@ class Platform:
             yield Message(self._event(reservation.id, said), reservation.id.encode())
 
     def _event(self, reservation: str, said: Said) -> bytes:
-        slot, midnight = said.slot, self._midnight
+        slot = said.slot
+        midnight = self._midnights.setdefault(reservation, self._midnight + timedelta(seconds=self.waited))
         booking = Booking(
             id=reservation,
             user=slot.user,
