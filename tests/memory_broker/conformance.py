@@ -177,6 +177,7 @@ class BrokerConformance:
         async with member(connection, topic, topic) as first:
             async with member(connection, topic, topic) as second:
                 await first.until(lambda: len(first.told) == 4)
+                await second.until(lambda: len(second.told) == 2)
                 shares = sorted([first.partitions, second.partitions])
                 told_to_second = list(second.told)
             await first.until(lambda: len(first.told) == 6)

@@ -90,7 +90,7 @@ class TestReal:
         await provisioner.ensure(spec, ignore)
 
         first = await provisioner.usage(spec.key)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(3.0)
         second = await provisioner.usage(spec.key)
 
         assert first is not None
