@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
+from consumer.transport import clients
 from consumer.transport import reader as reader_module
 from consumer.transport.connection import Connection, TransportError
 from consumer.transport.publisher import Publisher
@@ -64,7 +65,10 @@ async def test_what_is_there_ends_where_the_topic_ended_on_entering(
     assert len([message async for message in read_topic(connection, names.inbound)]) == 3
 
 
-async def test_a_topic_that_appears_soon_is_waited_for(connection: Connection, topics: Kafka, names: Names) -> None:
+async def test_a_topic_that_appears_soon_is_waited_for(
+    connection: Connection, topics: Kafka, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_APPEARING", 40.0)
     topic = f"late-{names.unique}"
     try:
         async with aclosing(read_topic(connection, topic, follow=True)) as messages:

@@ -200,13 +200,13 @@ def test_a_kafka_that_dies_half_way_ends_it_with_what_was_done(
 ) -> None:
     broker = start_kafka()
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
-    monkeypatch.setattr(publisher, "PATIENCE", 1.0)
     tried = 0
 
     async def and_then_kill(*arguments: Any) -> tuple[str, int, int]:
         nonlocal tried
         tried += 1
         if tried == 2:
+            monkeypatch.setattr(publisher, "PATIENCE", 1.0)
             broker.kill()
         return await put_back(*arguments)
 

@@ -25,7 +25,7 @@ from tests.support.kafka import Message
 from tests.support.payloads import Booking
 from tests.support.payloads import batch as batch_of
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
 
 @dataclass

@@ -35,7 +35,7 @@ class Plan:
 # Each process has a runtime of its own here, so what another one made would be told as lost: an outcome of no record.
 EVENTS_ALONE = (("MOORAGE_RECONCILE_DELAY", "3600"),)
 # The group misses killed members soon, so that their partitions do not just wait for their return.
-ROUGH = Plan("some are killed", SECONDS, kills=0.3, settings=(("MOORAGE_DOUBLE_SESSION", "6"), *EVENTS_ALONE))
+ROUGH = Plan("some are killed", SECONDS, kills=0.3, settings=(("MOORAGE_DOUBLE_SESSION", "12"), *EVENTS_ALONE))
 POLITE = Plan("all are asked to stop", SECONDS / 6, kills=0.0, settings=EVENTS_ALONE)
 
 

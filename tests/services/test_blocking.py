@@ -59,7 +59,7 @@ def test_many_short_steps_are_fine() -> None:
 
 
 def test_garbage_collections_are_nobodys_fault() -> None:
-    left_by_others = [[] for _ in range(200_000)]
+    left_by_others: list[list[int]] = [[] for _ in range(200_000)]
 
     async def collector() -> None:
         until = time.thread_time() + 1

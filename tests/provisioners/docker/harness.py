@@ -34,7 +34,7 @@ class EngineUnderTest:
     dialect: Dialect
 
 
-SOON = 1.0
+SOON = 4.0
 """Seconds in which a program that ends at once has ended, on a busy machine too."""
 
 

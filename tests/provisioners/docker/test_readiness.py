@@ -17,7 +17,7 @@ from tests.services.docker_client import docker_client
 pytestmark = pytest.mark.docker
 
 WEB = (Port(8080),)
-SLOWLY = shell("sleep 1; echo up > /www/index.html; exec httpd -f -p 8080 -h /www")
+SLOWLY = shell("sleep 4; echo up > /www/index.html; exec httpd -f -p 8080 -h /www")
 NEVER = shell("echo connecting with password=hunter2; echo waiting for the database; exec sleep 600")
 
 
@@ -26,7 +26,7 @@ def checked_image(docker_engine: DockerEngine, tmp_path: Path) -> Iterator[str]:
     """An image whose own check passes once there is a file /ready."""
     name = "moorage/checked:test"
     (tmp_path / "Dockerfile").write_text(
-        f"FROM {docker_engine.image}\nHEALTHCHECK --interval=200ms --timeout=2s --retries=3 CMD test -e /tmp/ready\n"
+        f"FROM {docker_engine.image}\nHEALTHCHECK --interval=200ms --timeout=2s --retries=15 CMD test -e /tmp/ready\n"
     )
     with docker_client(docker_engine.url) as client:
         client.images.build(path=str(tmp_path), tag=name, rm=True)

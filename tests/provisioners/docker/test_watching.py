@@ -59,7 +59,7 @@ async def test_what_is_killed_by_hand_is_heard_of(harness: DockerHarness) -> Non
 
 async def test_what_runs_out_of_memory_is_heard_of_and_says_so(harness: DockerHarness) -> None:
     provisioner = harness.provisioner()
-    greedy = shell("sleep 1; exec awk 'BEGIN { s = \"xxxxxxxx\"; while (1) s = s s }'")
+    greedy = shell("sleep 4; exec awk 'BEGIN { s = \"xxxxxxxx\"; while (1) s = s s }'")
     spec = harness.spec(command=greedy, limits=Limits(memory_bytes=16 << 20))
     async with heard(provisioner) as ended:
         await provisioner.ensure(spec, ignore)

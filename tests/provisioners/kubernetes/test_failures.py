@@ -153,7 +153,7 @@ async def test_a_pod_that_no_node_takes_is_given_up_with_the_schedulers_reason(h
 async def test_a_pod_that_its_node_does_not_start_in_time_is_told_with_what_the_cluster_warned_of(
     harness: KubernetesHarness,
 ) -> None:
-    spec = harness.spec(labels=STUCK, start_timeout=5)
+    spec = harness.spec(labels=STUCK, start_timeout=12)
     ensuring = ensure(harness, spec)
     pod = await harness.there(spec.name)
     about = {"kind": "Pod", "namespace": harness.namespace, "name": spec.name, "uid": pod.metadata.uid}

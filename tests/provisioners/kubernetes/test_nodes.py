@@ -149,13 +149,13 @@ async def test_what_goes_wrong_is_told_in_the_nodes_words(
 async def test_a_program_that_ends_later_is_told_and_started_again(
     nodes: KubernetesHarness, provisioner: Provisioner
 ) -> None:
-    script = "cd /tmp; [ -e x ] || (sleep 3; killall httpd) & httpd -f -p 8080 -h /tmp; exit 7"
+    script = "cd /tmp; [ -e x ] || (sleep 10; killall httpd) & httpd -f -p 8080 -h /tmp; exit 7"
     told: asyncio.Queue[str] = asyncio.Queue()
     watching = asyncio.create_task(provisioner.watch(told.put_nowait))
     spec = spec_of(nodes, command=shell(script))
     made = await provisioner.ensure(spec, ignore)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await told.get() == spec.reservation_id
     watching.cancel()
 
@@ -168,7 +168,7 @@ async def test_a_program_that_ends_later_is_told_and_started_again(
 
 
 async def test_who_takes_too_much_memory_is_ended_for_it(nodes: KubernetesHarness, provisioner: Provisioner) -> None:
-    script = "sleep 3; exec dd if=/dev/zero of=/dev/null bs=512M count=1"
+    script = "sleep 10; exec dd if=/dev/zero of=/dev/null bs=512M count=1"
     limits, requests = Limits(cpu_millis=500, memory_bytes=32 * 1024**2), Limits(memory_bytes=8 * 1024**2)
     less = Wanted(requests=requests)
     spec = spec_of(nodes, command=shell(script), limits=limits, kubernetes=less, ready=Readiness(), ports=())
@@ -176,7 +176,7 @@ async def test_who_takes_too_much_memory_is_ended_for_it(nodes: KubernetesHarnes
     watching = asyncio.create_task(provisioner.watch(told.put_nowait))
     await provisioner.ensure(spec, ignore)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await told.get()
     watching.cancel()
 

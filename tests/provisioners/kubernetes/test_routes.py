@@ -182,10 +182,15 @@ async def test_what_a_kill_between_service_and_ingress_left_is_completed(harness
     ],
 )
 async def test_a_route_that_no_gateway_takes_is_told_with_the_reason(
-    harness: KubernetesHarness, gateway_api: None, said: dict[str, tuple[bool, str]], why: str
+    harness: KubernetesHarness,
+    gateway_api: None,
+    said: dict[str, tuple[bool, str]],
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("consumer.provisioners.kubernetes.leading._BELIEVED", 0.6)
     spec = led(harness, GATEWAY)
-    ensuring = asyncio.create_task(harness.provisioner_with(address_timeout=3).ensure(spec, ignore))
+    ensuring = asyncio.create_task(harness.provisioner_with(address_timeout=10).ensure(spec, ignore))
     await harness.judge(spec.name, **said)
 
     with pytest.raises(Permanent, match=why) as refused:

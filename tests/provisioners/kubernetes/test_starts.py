@@ -108,7 +108,7 @@ async def test_nobody_asks_how_long_an_image_was_fetched_that_was_at_hand(harnes
 
 
 async def test_an_image_that_is_not_fetched_in_time_is_told_as_that(harness: KubernetesHarness) -> None:
-    spec = harness.spec(labels=STUCK, start_timeout=5)
+    spec = harness.spec(labels=STUCK, start_timeout=12)
     ensuring = asyncio.create_task(harness.provisioner().ensure(spec, ignore))
     await told(harness, spec, "Pulling", 'Pulling image "web:1"')
 

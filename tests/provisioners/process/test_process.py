@@ -240,7 +240,7 @@ class TestStart:
 
 class TestReadiness:
     async def test_a_server_that_needs_a_while_is_waited_for(self, harness: ProcessHarness) -> None:
-        command = shell(f"sleep 1; exec {sys.executable} -m http.server --bind 127.0.0.1 $PORT")
+        command = shell(f"sleep 4; exec {sys.executable} -m http.server --bind 127.0.0.1 $PORT")
         spec = harness.spec(command=command, ready=Readiness(WEB_PORT, "/"))
         steps: list[Progress] = []
 
