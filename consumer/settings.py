@@ -250,12 +250,12 @@ class Settings(BaseSettings):
     )
     user_quota: Annotated[Quantities, NoDecode, PlainValidator(quota)] = _env(
         "MOORAGE_KUBERNETES_USER_QUOTA",
-        {"pods": "20", "services": "20", "persistentvolumeclaims": "20", "configmaps": "50", "secrets": "50"},
+        {"pods": "20", "services": "20", "persistentvolumeclaims": "20", "configmaps": "50", "secrets": "70"},
         "What there may be in a user's namespace (its ResourceQuota).",
     )
     user_limits: Annotated[Quantities, NoDecode, PlainValidator(limits)] = _env(
         "MOORAGE_KUBERNETES_USER_LIMITS",
-        {"cpu": "1", "memory": "1Gi"},
+        {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "4Gi"},
         "Limits of containers in a user's namespace that state none (its LimitRange).",
     )
     user_role: str | None = _env(
@@ -294,7 +294,8 @@ class Settings(BaseSettings):
     max_lease: int = _env(
         "MOORAGE_KUBERNETES_MAX_LEASE",
         2_592_000,
-        "Seconds after which the cluster ends a pod, whatever became of Moorage; longer than any reservation.",
+        "Seconds after which the cluster ends a pod, whatever became of Moorage; longer than any reservation. Whose "
+        "reservation is longer is told.",
         ge=60,
         le=2**31 - 1,
     )

@@ -88,9 +88,14 @@ def environment_of(
         user_id=labels.get(USER_ID),
         template=labels.get(TEMPLATE),
         cpu_millis=_number(labels.get(CPU_MILLIS)),
-        memory_bytes=_number(labels.get(MEMORY_BYTES)),
+        memory_bytes=memory_limit_of(labels),
         expires_at=moment_of(labels.get(EXPIRES_AT)),
     )
+
+
+def memory_limit_of(labels: Mapping[str, str]) -> int | None:
+    """Bytes; None without a limit."""
+    return _number(labels.get(MEMORY_BYTES))
 
 
 def _is_ours(label: str) -> bool:

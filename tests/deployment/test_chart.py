@@ -11,6 +11,7 @@ import yaml
 
 from consumer.catalog.needs import Needs
 from consumer.catalog.routes import Gateway, Ingress
+from consumer.provisioners.kubernetes.names import labels_for
 from consumer.provisioners.kubernetes.permissions import (
     HTTP_ROUTES,
     INGRESS_CLASSES,
@@ -24,6 +25,7 @@ from consumer.provisioners.kubernetes.permissions import (
     to_be_let_in,
 )
 from consumer.settings import TERMINATION_GRACE, Settings
+from tests.provisioners.kubernetes.harness import KubernetesHarness
 from tools.manifests import CHART, LEAST_KUBERNETES, MANIFESTS, manifests, rendered
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -248,9 +250,21 @@ def test_prometheus_finds_every_member(helm: str) -> None:
 
 
 def test_what_is_switched_off_is_not_there(helm: str) -> None:
-    off = ("--set=environments.create=false", "--set=networkPolicy.enabled=false")
+    values = ("environments.create", "environments.networkPolicy", "networkPolicy.enabled")
+    off = [f"--set={value}=false" for value in values]
     kinds = {kind for kind, _ in objects(helm, *off, "--set=environments.quota=null", "--set=environments.limits=null")}
     assert not kinds & {"Namespace", "NetworkPolicy", "ResourceQuota", "LimitRange", "ScaledObject", "ServiceMonitor"}
+
+
+def test_a_pod_that_has_lost_its_own_network_policy_is_kept_in(helm: str) -> None:
+    made = objects(helm, "--set=environments.namespace=labs")
+    policy = made["NetworkPolicy", "moorage-environments"]
+    wanted = policy["spec"]["podSelector"]["matchLabels"].items()
+    moorages = made["Deployment", "moorage"]["spec"]["template"]["metadata"]["labels"]
+    assert policy["metadata"]["namespace"] == "labs"
+    assert policy["spec"].keys() == {"podSelector", "policyTypes"}  # lets nothing in or out
+    assert wanted <= labels_for(KubernetesHarness("", "").spec(), "lab").items()
+    assert not wanted <= moorages.items(), "which may run in the same namespace"
 
 
 @pytest.mark.parametrize(("value", "kind"), [("quota", "ResourceQuota"), ("limits", "LimitRange")])

@@ -6,7 +6,7 @@ from consumer.catalog.environment import EnvironmentSpec
 from consumer.catalog.security import AS_IMAGE, NON_ROOT
 
 _GROUP_OF_VOLUMES = 1000
-"""What a program that is not root belongs to as well, so that it can write to its volume."""
+"""What a program belongs to as well, so that it can write to its volume. Root's own group counts for others too."""
 
 
 def pod_security(spec: EnvironmentSpec) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def pod_security(spec: EnvironmentSpec) -> dict[str, Any]:
         user, _, own = spec.security.user.partition(":")
         context |= {"runAsUser": int(user), "runAsNonRoot": int(user) != 0}
         context |= {"runAsGroup": int(own)} if own else {}
-        group = int(own or user) or None
+        group = None if int(user) == int(own or 0) == 0 else int(own or user)
     if spec.volume is not None and group is not None:
         context |= {"fsGroup": group, "fsGroupChangePolicy": "OnRootMismatch"}
     return context

@@ -5,7 +5,7 @@ import builtins
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from consumer.catalog.environment import EnvironmentSpec
@@ -48,8 +48,9 @@ from consumer.provisioners.kubernetes.sights import Sight, sights_of, status_of
 from consumer.provisioners.kubernetes.starting import Starts
 from consumer.provisioners.kubernetes.volumes import Volumes
 from consumer.provisioners.kubernetes.watching import Watch, tell_endings
-from consumer.provisioners.labels import refuse_foreign, refuse_other_spec
+from consumer.provisioners.labels import memory_limit_of, refuse_foreign, refuse_other_spec
 
+_DAY = 24 * 3600
 _LOOK_AGAIN = 0.1
 _TIDYING = 1.0
 """Seconds that who is to hear why a start failed waits until nothing is left of it. The rest goes on by itself."""
@@ -101,7 +102,7 @@ class KubernetesProvisioner:
             if new:
                 with suppress(ProvisionerError, Answer, TimeoutError):  # what is left behind, `remove` finds
                     async with asyncio.timeout(_TIDYING):
-                        await self._requests.run(spec.key, self._removals.remove(spec.key, volumes=False))
+                        await self._requests.run(spec.key, self._removals.undo(spec.key, anchor))
             raise
 
     async def prepare(self, spec: EnvironmentSpec, report: Report) -> None:
@@ -143,11 +144,12 @@ class KubernetesProvisioner:
 
     @decided
     async def usage(self, key: str) -> Usage | None:
-        for each in await self._of(key):
-            if each.status is Status.RUNNING:
+        for heard in await self._pods_of(key):
+            pod = await self._client.get(POD, heard)
+            if pod is not None and status_of(pod) is Status.RUNNING:
                 with suppress(ProvisionerError, Missing):  # not every cluster measures, or lets everybody see it
-                    if (read := await self._client.get(POD_METRICS, each.anchor)) is not None:
-                        return usage_of(read, each.environment(self._options).memory_bytes)
+                    if (read := await self._client.get(POD_METRICS, pod)) is not None:
+                        return usage_of(read, memory_limit_of(facts_of(pod)))
         return None
 
     async def watch(self, ended: Callable[[str], None]) -> None:
@@ -253,7 +255,7 @@ class KubernetesProvisioner:
     async def _completed(self, spec: EnvironmentSpec, anchor: Object, report: Report, *, new: bool) -> Environment:
         """The environment of an anchor, with all that is missing of it made and its pod ready."""
         report(Progress("creating", spec.name))
-        notes = await self._requests.run(spec.key, self._volumes.ensure(spec, anchor))
+        notes = await self._requests.run(spec.key, self._volumes.ensure(spec, anchor)) + self._lease(spec)
         service, route, pod = await self._requests.run(spec.key, self._parts(spec, anchor, new=new))
         if spec.kubernetes.kubeconfig and renew_at(anchor) is None:
             anchor = await self._requests.run(spec.key, self._with_kubeconfig(anchor, spec.expires_at))
@@ -262,6 +264,12 @@ class KubernetesProvisioner:
             service = await self._starts.address(service, report)
         await self._routes.taken(route, report)
         return replace(Sight(anchor, pod, service, route).environment(self._options), notes=notes)
+
+    def _lease(self, spec: EnvironmentSpec) -> tuple[str, ...]:
+        """What a user should know whose reservation is longer than the cluster lets any pod live."""
+        if spec.expires_at - datetime.now(UTC) <= timedelta(seconds=self._options.max_lease):
+            return ()
+        return (f"The cluster ends it after {self._options.max_lease / _DAY:.3g} days, before the reservation ends.",)
 
     async def _login(self, spec: EnvironmentSpec) -> Login | None:
         return await asyncio.to_thread(self._credentials.login_for, spec.image) if self._credentials else None
@@ -295,14 +303,24 @@ class KubernetesProvisioner:
 
     async def _is_alive(self, key: str, anchor: Object, *, new: bool) -> bool:
         """Whether the anchor has a pod that has not ended. Pods of other anchors are waited out first."""
-        pods = self._pods.known() if new else None  # of a new one there is none, and of others hardly ever
-        if pods is None:
-            pods = await self._client.list(POD, selector(self._options.instance, key), self._options.scope)
-        pods = [pod for pod in pods if facts_of(pod).get(KEY) == key and status_of(pod) is not Status.STOPPED]
+        # Of a new one there is none, and of others hardly ever: what was heard of will do.
+        pods = await self._pods_of(key) if new else await self._listed(key)
+        pods = [pod for pod in pods if status_of(pod) is not Status.STOPPED]
         for pod in pods:
             if not belongs_to_anchor(pod, anchor):
                 await self._objects.gone(POD, pod)
         return any(belongs_to_anchor(pod, anchor) and not is_dying(pod) for pod in pods)
+
+    async def _pods_of(self, key: str) -> builtins.list[Object]:
+        """The pods of a key as the watch has last told, if it has begun."""
+        known = self._pods.known()
+        if known is None:
+            return await self._listed(key)
+        return [pod for pod in known if facts_of(pod).get(KEY) == key]
+
+    async def _listed(self, key: str) -> builtins.list[Object]:
+        found = await self._client.list(POD, selector(self._options.instance, key), self._options.scope)
+        return [pod for pod in found if facts_of(pod).get(KEY) == key]
 
 
 def _age(anchor: Object) -> tuple[str, int]:

@@ -1,5 +1,7 @@
 """Removing an environment, in an order in which nothing is forgotten wherever it is broken off."""
 
+from collections.abc import Sequence
+
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.kinds import (
     ANCHOR,
@@ -49,6 +51,15 @@ class Removals:
         anchors, *more = await together(self._anchors(ours), *([self._volumes.temporary(key)] if volumes else []))
         claims = [claim for found in more for claim in found]
         pods = [] if anchors else await self._strays(ours)
+        return await self._remove(ours, anchors, claims, pods)
+
+    async def undo(self, key: str, anchor: Object) -> None:
+        """Remove what was made for this very anchor. What another member has made anew by now is none of it."""
+        await self._remove(selector(self._options.instance, key), [anchor])
+
+    async def _remove(
+        self, ours: str, anchors: Sequence[Object], claims: Sequence[Object] = (), pods: Sequence[Object] = ()
+    ) -> bool:
         theirs, places = f"{ours},{belonging_to(anchors)}", {namespace_of(each) for each in (*anchors, *pods, *claims)}
 
         async def delete(*kinds: Kind) -> None:

@@ -13,6 +13,7 @@ from consumer.provisioners.kubernetes.kubeconfig import renew_at
 from consumer.provisioners.kubernetes.kubectl import kubectl_of
 from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.kubernetes.options import KubernetesOptions
+from consumer.provisioners.kubernetes.pods import CONTAINER
 from consumer.provisioners.kubernetes.routes import told_url
 from consumer.provisioners.labels import environment_of
 from schemas.outbound import Access, AccessPort
@@ -91,11 +92,9 @@ def status_of(pod: Object) -> Status:
 
 
 def container_state(pod: Object) -> Mapping[str, Any]:
-    """The state of the pod's one container: `waiting`, `running` or `terminated`; empty before there is one."""
-    for shown in pod.get("status", {}).get("containerStatuses") or ():
-        state: Mapping[str, Any] = shown.get("state") or {}
-        return state
-    return {}
+    """The state of the environment's container: `waiting`, `running` or `terminated`; empty before there is one."""
+    state: Mapping[str, Any] = _container(pod).get("state") or {}
+    return state
 
 
 def ending_of(pod: Object) -> Ending | None:
@@ -107,9 +106,7 @@ def ending_of(pod: Object) -> Ending | None:
 
 def digest_of(pod: Object) -> str | None:
     """The digest of the content that runs; None for an image that no registry ever held."""
-    for shown in pod.get("status", {}).get("containerStatuses") or ():
-        return split_reference(shown.get("imageID") or "")[2]
-    return None
+    return split_reference(_container(pod).get("imageID") or "")[2]
 
 
 def address_of(service: Object) -> str | None:
@@ -118,6 +115,12 @@ def address_of(service: Object) -> str | None:
         address: str | None = entry.get("ip") or entry.get("hostname")
         return address
     return None
+
+
+def _container(pod: Object) -> Mapping[str, Any]:
+    """What is told of the container that is ours: admission webhooks put theirs (`istio-proxy`) beside it."""
+    told: list[Mapping[str, Any]] = pod.get("status", {}).get("containerStatuses") or []
+    return next((each for each in told if each["name"] == CONTAINER), {})
 
 
 def _place(shown: Object) -> tuple[str, str]:

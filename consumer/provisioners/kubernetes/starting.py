@@ -122,8 +122,8 @@ class Starts:
             events = await self._events(pod)
             what = "fetch the image" if is_pulling(events) else "start the pod"
             return Permanent("not_started", f"The node did not {what} in time.{_warning(events)}")
-        words = said(spec, await self._words(pod))
-        return Permanent("not_ready", f"{_missing(spec)} within {spec.ready.within:g} s.{words}")
+        words, warning = said(spec, await self._words(pod)), _warning(await self._events(pod))
+        return Permanent("not_ready", f"{_missing(spec)} within {spec.ready.within:g} s.{words}{warning}")
 
     async def _passes(self, spec: EnvironmentSpec, pod: Object, failure: ProvisionerError) -> bool:
         """Whether its node did not get the image only because it had not got the login yet."""

@@ -21,7 +21,10 @@ log = structlog.get_logger("moorage.kubernetes")
 
 _KEEP_TRYING = RetryPolicy(max_attempts=2**31, max_elapsed=float("inf"), base_delay=0.5, max_delay=30.0)
 _NOTABLE = 3
-"""How often in a row it must have failed before an operator should know."""
+"""How often in a row it must have failed before an operator should know, and again each time so often."""
+
+_LONGEST_WAIT = 30.0
+"""Seconds that a server may wish us away at a time: whoever waits for a pod hears nothing meanwhile."""
 
 _KEPT = ("imagePullSecrets", "nodeName")
 
@@ -124,8 +127,10 @@ class Watch:
             except Answer:
                 version = None  # it has forgotten what happened since: look at all of it anew
             except ProvisionerError as error:
-                wish = error.retry_after if isinstance(error, Transient) else None
-                tell = log.warning if attempt == _NOTABLE else log.debug
+                wish = min(error.retry_after or 0.0, _LONGEST_WAIT) if isinstance(error, Transient) else None
+                tell = log.debug
+                if attempt and attempt % _NOTABLE == 0:
+                    tell, version = log.warning, None  # it may be back from a backup, and older than what we know
                 tell("not_watching", runtime=self._client.runtime, kind=self._kind.plural, why=error.message)
             except Exception:  # whoever waits would never hear of anything again
                 version = None

@@ -59,7 +59,13 @@ class KubernetesHarness(Harness):
 
     def options(self, instance: str, **changes: Any) -> KubernetesOptions:
         usual = KubernetesOptions(
-            instance, self.namespace, self.kubeconfig, service="node-port", gone_timeout=20, settle=0.0
+            instance,
+            self.namespace,
+            self.kubeconfig,
+            service="node-port",
+            gone_timeout=20,
+            settle=0.0,
+            max_lease=_LEASE,
         )
         return replace(usual, **changes)
 
@@ -304,6 +310,10 @@ _POD_METRICS = {
         ],
     },
 }
+
+
+_LEASE = 2**31 - 1
+"""Longer than the reservations of tests."""
 
 
 def _container() -> dict[str, Any]:

@@ -50,7 +50,11 @@ def test_what_a_container_waits_for_in_vain_has_its_meaning(
     reason: str, said: str, expected: type[ProvisionerError], code: str, tells: str
 ) -> None:
     state = {"waiting": {"reason": reason, "message": said}}
-    pod = {"metadata": {}, "spec": {}, "status": {"phase": "Pending", "containerStatuses": [{"state": state}]}}
+    pod = {
+        "metadata": {},
+        "spec": {},
+        "status": {"phase": "Pending", "containerStatuses": [{"name": "environment", "state": state}]},
+    }
 
     failure = failure_of(SPEC, pod)
 
@@ -67,7 +71,7 @@ def test_what_a_container_waits_for_in_vain_has_its_meaning(
 )
 def test_who_gave_a_login_is_told_that_it_is_not_accepted(login: str, tells: str) -> None:
     state = {"waiting": {"reason": PULL, "message": "401 Unauthorized"}}
-    status = {"phase": "Pending", "containerStatuses": [{"state": state}]}
+    status = {"phase": "Pending", "containerStatuses": [{"name": "environment", "state": state}]}
 
     failure = failure_of(SPEC, {"metadata": {}, "spec": {"imagePullSecrets": [{"name": login}]}, "status": status})
 
@@ -88,7 +92,11 @@ def test_who_gave_a_login_is_told_that_it_is_not_accepted(login: str, tells: str
 )
 def test_what_passes_by_itself_is_no_failure(reason: str, said: str) -> None:
     state = {"waiting": {"reason": reason, "message": said}}
-    pod = {"metadata": {}, "spec": {}, "status": {"phase": "Pending", "containerStatuses": [{"state": state}]}}
+    pod = {
+        "metadata": {},
+        "spec": {},
+        "status": {"phase": "Pending", "containerStatuses": [{"name": "environment", "state": state}]},
+    }
 
     assert failure_of(SPEC, pod) is None
 
@@ -155,11 +163,8 @@ async def test_a_pod_that_its_node_does_not_start_in_time_is_told_with_what_the_
 ) -> None:
     spec = harness.spec(labels=STUCK, start_timeout=12)
     ensuring = ensure(harness, spec)
-    pod = await harness.there(spec.name)
-    about = {"kind": "Pod", "namespace": harness.namespace, "name": spec.name, "uid": pod.metadata.uid}
     for reason, message in (("BackOff", "first"), ("FailedMount", 'MountVolume failed for "data": /var/lib/kubelet/x')):
-        event = {"metadata": {"name": f"{spec.name}.{reason.lower()}"}, "involvedObject": about, "type": "Warning"}
-        await harness.core.create_namespaced_event(harness.namespace, event | {"reason": reason, "message": message})
+        await warn(harness, spec, reason, message)
 
     with pytest.raises(Permanent, match=r"in time\. FailedMount: MountVolume failed") as error:
         await ensuring
@@ -172,12 +177,14 @@ async def test_a_pod_that_its_node_does_not_start_in_time_is_told_with_what_the_
 async def test_a_program_that_does_not_become_ready_is_given_up(harness: KubernetesHarness) -> None:
     spec = harness.spec(labels=STUCK, ready=Readiness(port=8080, path="/", within=0.5))
     ensuring = ensure(harness, spec)
+    await warn(harness, spec, "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 500")
     await harness.runs(spec.name, ready=False)
 
     with pytest.raises(Permanent, match=r"No page answered on port 8080 within 0\.5 s") as error:
         await ensuring
 
     assert error.value.code == "not_ready"
+    assert error.value.message.endswith(" Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 500")
     await harness.nothing_left()
 
 
@@ -265,3 +272,11 @@ async def test_a_label_that_a_cluster_cannot_have_is_refused(harness: Kubernetes
 
 def ensure(harness: KubernetesHarness, spec: EnvironmentSpec) -> asyncio.Task[Any]:
     return asyncio.create_task(harness.provisioner().ensure(spec, ignore))
+
+
+async def warn(harness: KubernetesHarness, spec: EnvironmentSpec, reason: str, message: str) -> None:
+    """The cluster warns of something about the pod, as soon as there is one."""
+    pod = await harness.there(spec.name)
+    about = {"kind": "Pod", "namespace": harness.namespace, "name": spec.name, "uid": pod.metadata.uid}
+    event = {"metadata": {"name": f"{spec.name}.{reason.lower()}"}, "involvedObject": about, "type": "Warning"}
+    await harness.core.create_namespaced_event(harness.namespace, event | {"reason": reason, "message": message})

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from consumer.catalog.needs import Needs
+from consumer.dispatch import RetryPolicy
 from consumer.handling.errors import Transient, Unavailable
 from consumer.handling.ports import Level, Provisioner, Status
 from tests.provisioners.docker.proxy import Action
@@ -177,6 +178,33 @@ async def test_what_is_no_api_is_unavailable(
     ):
         with pytest.raises(Unavailable):
             await call
+
+
+async def test_a_watch_is_not_sent_away_for_long(
+    harness: KubernetesHarness, proxy: ApiProxy, provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumer.provisioners.kubernetes.watching._LONGEST_WAIT", 0.1)
+    proxy.refuse(WATCH, 500, headers=b"Retry-After: 86400\r\n")
+    async with endings(provisioner) as told:
+        await until(lambda: proxy.count(WATCH) >= 2)
+        made = await provisioner.ensure(harness.spec(), ignore)
+        await harness.stop(made)
+
+        async with asyncio.timeout(30):
+            assert await told.get() == harness.spec().reservation_id
+
+
+async def test_a_watch_that_fails_again_and_again_looks_at_all_of_it_anew(
+    proxy: ApiProxy, provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quickly = RetryPolicy(max_attempts=1000, max_elapsed=float("inf"), base_delay=0.01, max_delay=0.01)
+    monkeypatch.setattr("consumer.provisioners.kubernetes.watching._KEEP_TRYING", quickly)
+    proxy.refuse(WATCH, 500, times=4)
+    async with endings(provisioner):
+        await until(lambda: proxy.count(WATCH) >= 5)
+
+    looks = proxy.count(r"GET \S+/pods\?labelSelector") - proxy.count(WATCH)
+    assert looks == 2, "it may be back from a backup and know of less than we do"
 
 
 async def test_a_watch_that_is_cut_goes_on(

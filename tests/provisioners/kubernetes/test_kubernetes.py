@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,11 @@ async def test_a_pod_is_hardened_and_has_the_limits_of_its_template(harness: Kub
         ready=Readiness(port=8080, path="/health"),
     )
 
-    pod = (await harness.pod(await harness.provisioner().ensure(spec, ignore)))["spec"]
+    pod = (await harness.pod(await harness.provisioner_with(max_lease=3600).ensure(spec, ignore)))["spec"]
 
     (container,) = pod["containers"]
     assert pod["automountServiceAccountToken"] is False
-    assert (pod["restartPolicy"], pod["activeDeadlineSeconds"]) == ("Never", 30 * 24 * 3600)
+    assert (pod["restartPolicy"], pod["activeDeadlineSeconds"]) == ("Never", 3600)
     assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
@@ -294,6 +294,33 @@ async def test_how_a_program_ended_is_found(harness: KubernetesHarness) -> None:
     assert found is not None
     assert found.ending is not None
     assert (found.ending.exit_code, found.ending.out_of_memory) == (137, True)
+
+
+@pytest.mark.parametrize(("lease", "told"), [(30, True), (31, False)])
+async def test_whose_reservation_is_longer_than_the_cluster_lets_pods_live_is_told(
+    harness: KubernetesHarness, lease: int, told: bool
+) -> None:
+    provisioner = harness.provisioner_with(max_lease=lease * 24 * 3600)
+    spec = harness.spec(expires_at=datetime.now(UTC) + timedelta(days=30, hours=1))
+
+    made = await provisioner.ensure(spec, ignore)
+
+    assert made.notes == ("The cluster ends it after 30 days, before the reservation ends.",) * told
+
+
+async def test_a_container_that_the_cluster_puts_beside_ours_is_not_taken_for_it(harness: KubernetesHarness) -> None:
+    provisioner, spec = harness.provisioner(), harness.spec()
+    made = await provisioner.ensure(spec, ignore)
+    (ours,) = (await harness.pod(made))["status"]["containerStatuses"]
+    theirs = ours | {"name": "a-proxy", "imageID": f"proxy@sha256:{'0' * 64}"}
+    ended = {"state": {"terminated": {"exitCode": 7, "reason": "Error"}}, "imageID": f"web@sha256:{'1' * 64}"}
+
+    await harness.tell(made.name, phase="Failed", containerStatuses=[theirs, ours | ended])
+
+    found = await provisioner.find(spec.key)
+    assert found is not None
+    assert found.ending is not None
+    assert (found.ending.exit_code, found.image_digest) == (7, f"sha256:{'1' * 64}")
 
 
 async def test_the_digest_of_what_runs_is_read_back_and_pinned(harness: KubernetesHarness) -> None:

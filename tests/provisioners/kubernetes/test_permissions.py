@@ -90,6 +90,7 @@ async def test_moorage_works_with_the_rules_it_needs_and_has_nothing_to_complain
     assert [each.message for each in findings if each.level is not Level.OK] == []
     assert "restricted" in " ".join(each.message for each in findings)
     assert await provisioner.usage(spec.key) is not None
+    assert await provisioner.find(spec.key) is not None
     later = replace(spec, expires_at=spec.expires_at.replace(year=2031))
     await harness.stop(await provisioner.ensure(replace(later, name=f"{spec.name}-elsewhere"), ignore))
     await provisioner.ensure(replace(later, environment={"USER_EMAIL": "alice@example.com"}), ignore)

@@ -85,6 +85,25 @@ async def test_who_comes_late_with_a_removal_leaves_what_was_made_anew_meanwhile
     assert await other.find(spec.key) == made
 
 
+async def test_who_fails_late_leaves_what_was_made_anew_meanwhile_alone(
+    harness: KubernetesHarness, proxy: ApiProxy
+) -> None:
+    late, other = harness.provisioner_with(kubeconfig=str(proxy.kubeconfig)), harness.provisioner()
+    proxy.on(WATCH, "hang", times=1000)
+    spec = harness.spec(labels=STUCK)
+    starting = asyncio.create_task(late.ensure(spec, ignore))
+    await harness.there(spec.name)
+    await other.remove(spec.key)
+    made = await other.ensure(replace(spec, labels={}), ignore)
+    there = await harness.leftovers()
+
+    with pytest.raises(Transient, match="deleted while it was being started"):
+        await starting
+
+    assert await harness.leftovers() == there
+    assert await other.find(spec.key) == made
+
+
 async def test_a_volume_of_an_earlier_attempt_goes_with_its_reservation(harness: KubernetesHarness) -> None:
     provisioner = harness.provisioner_with(storage_class=harness.instance)
     await harness.storage()

@@ -32,3 +32,16 @@ async def test_an_environment_costs_few_requests(harness: KubernetesHarness, pro
     removed = {each: proxy.count(each) - count - made[each] for each, count in before.items()}
     assert made == MADE | {"DELETE": 0}
     assert removed == REMOVED
+
+
+async def test_what_an_environment_uses_costs_two_requests(harness: KubernetesHarness, proxy: ApiProxy) -> None:
+    provisioner = harness.provisioner_with(kubeconfig=str(proxy.kubeconfig))
+    made = await provisioner.ensure(harness.spec(), ignore)
+    await harness.measure(made)
+    await until(lambda: proxy.count(WATCH) >= 1)
+    before = proxy.count("GET")
+
+    used = await provisioner.usage(made.key)
+
+    assert used is not None
+    assert proxy.count("GET") - before == 2

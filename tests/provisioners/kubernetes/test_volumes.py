@@ -154,11 +154,17 @@ async def test_a_volume_that_is_there_is_used_whatever_the_template_says_by_now(
     assert made.notes == ()
 
 
-async def test_the_group_of_a_volume_is_the_templates(harness: KubernetesHarness) -> None:
+@pytest.mark.parametrize(
+    ("user", "group", "of_volume"), [("1000:100", 100, 100), ("1001:0", 0, 0), ("1001", None, 1001)]
+)
+async def test_the_group_of_a_volume_is_the_templates(
+    harness: KubernetesHarness, user: str, group: int | None, of_volume: int
+) -> None:
     await harness.storage()
     provisioner = harness.provisioner_with(storage_class=harness.instance)
-    spec = harness.spec(volume=volume_of(harness, "r-1"), security=Security(user="1000:100"))
+    spec = harness.spec(volume=volume_of(harness, "r-1"), security=Security(user=user))
 
     context = (await harness.pod(await provisioner.ensure(spec, ignore)))["spec"]["securityContext"]
 
-    assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (1000, 100, 100)
+    assert (context["runAsUser"], context.get("runAsGroup")) == (int(user.split(":")[0]), group)
+    assert context["fsGroup"] == of_volume
