@@ -91,7 +91,7 @@ def test_whoever_interrupts_it_is_left_with_nothing(demo: Demo) -> None:
         assert demo.left() != []
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGCONT)
-        assert process.wait(60) == 130, demo.output()
+        assert process.wait(110) == 130, demo.output()
     finally:
         process.kill()
     assert "Traceback" not in demo.output()

@@ -99,6 +99,7 @@ async def test_states_that_cannot_be_read_do_not_hide_the_others(
 
 
 @pytest.mark.kafka
+@pytest.mark.timeout(180)
 async def test_a_kafka_that_dies_while_it_is_read_is_given_up(
     start_kafka: Callable[..., KafkaBroker], names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,7 @@ def test_what_comes_after_the_question_is_not_part_of_the_answer(
 
 
 @pytest.mark.kafka
+@pytest.mark.timeout(180)
 def test_a_kafka_that_dies_half_way_ends_it_with_what_was_done(
     invoke: Invoke, names: Names, start_kafka: Callable[..., KafkaBroker], monkeypatch: pytest.MonkeyPatch
 ) -> None:

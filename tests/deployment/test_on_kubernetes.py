@@ -207,7 +207,9 @@ def test_the_manifests_come_up_without_helm(kubernetes: Kubernetes) -> None:
     folder = str(DEPLOY / "kustomize")
     try:
         kubernetes.kubectl("apply", f"--kustomize={folder}")
-        kubernetes.kubectl("--namespace=moorage", "wait", "deployment/moorage", "--for=condition=Available")
+        kubernetes.kubectl(
+            "--namespace=moorage", "wait", "deployment/moorage", "--for=condition=Available", "--timeout=100s"
+        )
     finally:
         kubernetes.kubectl("delete", f"--kustomize={folder}", "--ignore-not-found", "--wait=false")
 

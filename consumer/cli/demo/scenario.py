@@ -10,7 +10,7 @@ _STUDENTS = ("mario_rossi", "giulia_bianchi", "luca_ferrari", "sofia_romano", "a
 _COURSE = "Computer networks, lab 3"
 SEATS = 34
 _LATE, _EARLY_END, _EXTENDED, _DELETED, _FORGOTTEN, _CANCELLED = 101, 102, 103, 104, 105, 106
-_FORGOTTEN_AFTER = timedelta(seconds=4)
+_FORGOTTEN_AFTER = timedelta(seconds=6)
 _BATCH = (201, 202)
 _FORBIDDEN_IMAGE, _TOO_MUCH = 301, 302
 

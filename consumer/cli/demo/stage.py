@@ -1,5 +1,6 @@
 """The stage of the demonstration: a broker, topics and the best runtime at hand, all gone when it is over."""
 
+import asyncio
 import os
 import socket
 import tempfile
@@ -97,8 +98,7 @@ async def set_stage() -> AsyncIterator[Stage]:
 async def _remove_all(settings: Settings, catalog: Catalog) -> None:
     """Whatever a demonstration that failed or was interrupted would leave behind."""
     for provisioner in provisioners_of(settings, catalog.runtimes).values():
-        for environment in await provisioner.list():
-            await provisioner.remove(environment.key)
+        await asyncio.gather(*(provisioner.remove(environment.key) for environment in await provisioner.list()))
         await provisioner.close()
 
 

@@ -235,7 +235,8 @@ class TestNeighbours:
             async with AsyncExitStack() as stack:
                 serving = {"Cmd": list(harness.command), "HostConfig": joined}
                 neighbour = await stack.enter_async_context(ordinary(harness, serving))
-                calling = {"Cmd": list(_reaching(_address(await neighbour.show()), WEB_PORT)), "HostConfig": joined}
+                ask = _reaching(_address(await neighbour.show()), WEB_PORT, tries=20)  # it may not listen yet
+                calling = {"Cmd": list(ask), "HostConfig": joined}
                 caller = await stack.enter_async_context(ordinary(harness, calling))
                 free = await ending_of(caller)
         finally:
@@ -276,7 +277,7 @@ class TestMetadata:
         assert "secret" in (await ending_of(harness.docker.containers.container(made.native_id))).said
 
     async def test_what_is_sent_to_such_an_address_stays_in_the_environment(self, harness: DockerHarness) -> None:
-        asking = " ".join(f"nc -w 3 {each} 8080 < /request;" for each in METADATA_ADDRESSES)
+        asking = " ".join(f"nc -w 10 {each} 8080 < /request;" for each in METADATA_ADDRESSES)
         script = f"httpd -p 8080 -h /www; printf 'GET / HTTP/1.0\\r\\n\\r\\n' > /request; {asking}"
 
         ended = await hardened(harness, script)
@@ -284,9 +285,12 @@ class TestMetadata:
         assert ended.said.count("moorage") == len(METADATA_ADDRESSES)
 
 
-def _reaching(address: str, port: int) -> tuple[str, ...]:
+def _reaching(address: str, port: int, *, tries: int = 1) -> tuple[str, ...]:
     """A command that asks for a page there and shows what comes."""
-    return attempting(f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' > /tmp/request; nc -w 3 {address} {port} < /tmp/request")
+    ask = f"nc -w 8 {address} {port} < /tmp/request"
+    return attempting(
+        f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' > /tmp/request; for _ in $(seq {tries}); do {ask} && break; sleep 1; done"
+    )
 
 
 def _address(shown: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from tests.provisioners.docker.test_volumes import volume
 from tests.provisioners.harness import ignore, until
 from tests.services import DockerEngine, Registry
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
 FILL = shell("cat /dev/zero > /everything; exec sleep 1000")
 

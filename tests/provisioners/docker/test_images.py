@@ -223,7 +223,7 @@ async def test_an_image_that_was_prepared_is_there_when_the_start_comes(
     provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec(image=remote_image)
 
     await provisioner.prepare(spec, ignore)
-    assert remote_image in await local_images(harness.url)
+    assert remote_image in await local_images(harness.url, timeout=30)
     await provisioner.prepare(spec, ignore)
     steps: list[Progress] = []
     made = await provisioner.ensure(spec, steps.append)
@@ -383,7 +383,7 @@ async def test_an_engine_lost_while_pulling_is_tried_again(
 
 @on_both
 async def test_an_engine_tells_which_images_it_has(harness: DockerHarness) -> None:
-    assert harness.image in await local_images(harness.url)
+    assert harness.image in await local_images(harness.url, timeout=30)
 
 
 async def test_no_engine_has_no_images() -> None:

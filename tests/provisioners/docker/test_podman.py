@@ -73,7 +73,7 @@ async def test_each_answer_has_its_meaning(
     code: str,
 ) -> None:
     proxy.answer(asked, status, message, times=100)
-    patience = 1.0 if asked == CREATE else 60.0  # until a name that is taken is given up
+    patience = 5.0 if message is IN_USE else 60.0  # until a name that is taken is given up
 
     with pytest.raises(expected) as error:
         await harness.provisioner_with(url=proxy.url, create_timeout=patience).ensure(harness.spec(), ignore)

@@ -15,6 +15,7 @@ from consumer.catalog.environment import EnvironmentSpec, Volume
 from consumer.catalog.identity import INSTANCE, KEY, MANAGED_BY
 from consumer.catalog.volumes import VolumeSection, volume_for
 from consumer.handling.errors import Permanent, Transient, Unavailable
+from consumer.handling.ports import Environment
 from consumer.provisioners.docker.dialects import DOCKER
 from consumer.provisioners.docker.volumes import Volumes
 from schemas.events import User
@@ -26,7 +27,7 @@ from tests.provisioners.harness import ALICE, GPU, UNTIL, ignore
 pytestmark = pytest.mark.docker
 
 PATH = "/data"
-WRITE = shell(f"echo written >> {PATH}/file; exec sleep 1000")
+WRITE = shell(f"echo written >> {PATH}/file; echo done > /www/done; exec sleep 1000")
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +64,20 @@ async def names(harness: DockerHarness) -> set[str]:
     return {each["Name"] for each in found["Volumes"] or ()}
 
 
-async def lines_in(harness: DockerHarness, native_id: str) -> int:
+async def written(harness: DockerHarness, made: Environment) -> Environment:
+    """It, once its container has written to the volume."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(DockerError):  # there is no such file yet
+                await harness.docker.containers.container(made.native_id).get_archive("/www/done")
+                return made
+            await asyncio.sleep(0.05)
+
+
+async def lines_in(harness: DockerHarness, made: Environment) -> int:
     """How many containers have written to the volume."""
-    archive = await harness.docker.containers.container(native_id).get_archive(f"{PATH}/file")
+    await written(harness, made)
+    archive = await harness.docker.containers.container(made.native_id).get_archive(f"{PATH}/file")
     content = archive.extractfile("file")
     assert content is not None
     return len(content.read().splitlines())
@@ -97,22 +109,22 @@ class TestReservationVolumes:
 
     async def test_a_container_that_is_made_again_finds_its_data(self, harness: DockerHarness) -> None:
         provisioner, spec = harness.provisioner(), spec_of(harness)
-        made = await provisioner.ensure(spec, ignore)
+        made = await written(harness, await provisioner.ensure(spec, ignore))
         await harness.docker.containers.container(made.native_id).delete(force=True)
 
         again = await provisioner.ensure(spec, ignore)
 
         assert again.native_id != made.native_id
-        assert await lines_in(harness, again.native_id) == 2
+        assert await lines_in(harness, again) == 2
 
     async def test_a_container_that_is_replaced_leaves_it_to_the_next(self, harness: DockerHarness) -> None:
         provisioner, spec = harness.provisioner(), spec_of(harness)
-        await provisioner.ensure(spec, ignore)
+        await written(harness, await provisioner.ensure(spec, ignore))
 
         assert await provisioner.remove(spec.key, keep=True)
 
         again = await provisioner.ensure(spec, ignore)
-        assert await lines_in(harness, again.native_id) == 2
+        assert await lines_in(harness, again) == 2
 
     async def test_one_that_shall_be_retained_is(self, harness: DockerHarness) -> None:
         provisioner, spec = harness.provisioner(), spec_of(harness, reclaim="retain")
@@ -173,31 +185,31 @@ class TestUserVolumes:
     async def test_the_next_reservation_finds_what_the_last_one_left(self, harness: DockerHarness) -> None:
         provisioner = harness.provisioner()
         first, second = (spec_of(harness, reservation, scope="user") for reservation in ("r-1", "r-2"))
-        await provisioner.ensure(first, ignore)
+        await written(harness, await provisioner.ensure(first, ignore))
         await provisioner.remove(first.key)
 
         made = await provisioner.ensure(second, ignore)
 
-        assert await lines_in(harness, made.native_id) == 2
+        assert await lines_in(harness, made) == 2
 
     async def test_two_reservations_at_a_time_share_it(self, harness: DockerHarness) -> None:
         provisioner = harness.provisioner()
         first, second = (spec_of(harness, reservation, scope="user") for reservation in ("r-1", "r-2"))
-        made = [await provisioner.ensure(spec, ignore) for spec in (first, second)]
+        made = [await written(harness, await provisioner.ensure(spec, ignore)) for spec in (first, second)]
 
         await provisioner.remove(first.key)
 
-        assert await lines_in(harness, made[1].native_id) == 2
+        assert await lines_in(harness, made[1]) == 2
 
     async def test_another_user_has_another(self, harness: DockerHarness) -> None:
         bob = User("u-2", "Bob")
         provisioner, theirs = harness.provisioner(), spec_of(harness, "r-1", scope="user")
-        await provisioner.ensure(theirs, ignore)
+        await written(harness, await provisioner.ensure(theirs, ignore))
         bobs = harness.spec("r-2", command=WRITE, volume=volume(harness, "r-2", bob, scope="user"))
 
         made = await provisioner.ensure(bobs, ignore)
 
-        assert await lines_in(harness, made.native_id) == 1
+        assert await lines_in(harness, made) == 1
 
 
 class SizedEngine:
@@ -312,7 +324,7 @@ class TestLostReplies:
 
         made = await provisioner.ensure(spec, ignore)
 
-        assert await lines_in(harness, made.native_id) == 1
+        assert await lines_in(harness, made) == 1
 
     async def test_a_removal_that_was_not_confirmed_is_finished(
         self, harness: DockerHarness, proxy: EngineProxy

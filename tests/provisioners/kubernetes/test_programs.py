@@ -25,7 +25,7 @@ from tests.services.kubernetes_pki import Pki
 
 VERSION = "client.authentication.k8s.io/v1"
 SECRET = "hunter2"
-Login = Callable[[str], Connection]
+Login = Callable[..., Connection]
 
 
 def credential(**status: str) -> str:
@@ -54,9 +54,9 @@ def kubeconfig(path: Path, user: dict[str, Any], cluster: dict[str, Any] | None 
 
 @pytest.fixture
 def login(tmp_path: Path) -> Login:
-    def by(script: str) -> Connection:
+    def by(script: str, *, within: float = 30.0) -> Connection:
         path = kubeconfig(tmp_path / "kubeconfig", program(tmp_path, script))
-        return Connection(KubernetesOptions("test", kubeconfig=str(path), request_timeout=2))
+        return Connection(KubernetesOptions("test", kubeconfig=str(path), request_timeout=within))
 
     return by
 
@@ -108,7 +108,7 @@ async def test_a_program_that_is_not_there_is_no_login(tmp_path: Path) -> None:
 
 
 async def test_a_program_that_hangs_is_ended_with_what_it_started(login: Login, tmp_path: Path) -> None:
-    connection = login('sleep 3600 & echo $! $$ > "$HERE/pids"; wait')
+    connection = login('sleep 3600 & echo $! $$ > "$HERE/pids"; wait', within=8.0)
 
     with pytest.raises(Unavailable, match="gives none in time"):
         await connection.api()
@@ -118,7 +118,7 @@ async def test_a_program_that_hangs_is_ended_with_what_it_started(login: Login, 
 
 
 async def test_a_program_that_hangs_leaves_no_pipe_open_whoever_else_holds_it(login: Login, tmp_path: Path) -> None:
-    connection = login('setsid sleep 3600 & echo $! > "$HERE/pid"; wait')
+    connection = login('setsid sleep 3600 & echo $! > "$HERE/pid"; wait', within=8.0)
     opened = psutil.Process().num_fds()
     try:
         with pytest.raises(Unavailable, match="gives none in time"):

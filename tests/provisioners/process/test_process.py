@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
-from consumer.catalog.environment import Limits, Readiness
+from consumer.catalog.environment import EnvironmentSpec, Limits, Readiness
 from consumer.handling.errors import Permanent, Transient
-from consumer.handling.ports import Progress, Status
+from consumer.handling.ports import Progress, Report, Status
 from tests.provisioners.conformance import SurvivalConformance
 from tests.provisioners.harness import WEB_PORT, fetch, ignore, until
 from tests.provisioners.process.harness import ProcessHarness, ended, shell, supervisor_of
@@ -238,13 +238,27 @@ class TestStart:
         assert sum(path.stat().st_size for path in directory.glob("output.log*")) < 700_000
 
 
+UNTIL_LET_GO = "until [ -e go ]; do sleep 0.05; done"
+
+
+def letting_go(harness: ProcessHarness, spec: EnvironmentSpec, steps: list[Progress]) -> Report:
+    """Collects the steps of a start whose program does `UNTIL_LET_GO`, and has it go on once it is waited for."""
+
+    def report(step: Progress) -> None:
+        steps.append(step)
+        if step.stage == "waiting":
+            (harness.home(spec) / "go").touch()
+
+    return report
+
+
 class TestReadiness:
     async def test_a_server_that_needs_a_while_is_waited_for(self, harness: ProcessHarness) -> None:
-        command = shell(f"sleep 4; exec {sys.executable} -m http.server --bind 127.0.0.1 $PORT")
+        command = shell(f"{UNTIL_LET_GO}; exec {sys.executable} -m http.server --bind 127.0.0.1 $PORT")
         spec = harness.spec(command=command, ready=Readiness(WEB_PORT, "/"))
         steps: list[Progress] = []
 
-        made = await harness.provisioner().ensure(spec, steps.append)
+        made = await harness.provisioner().ensure(spec, letting_go(harness, spec, steps))
 
         assert made.access.url is not None
         assert "Directory listing" in await fetch(made.access.url, within=0)
@@ -262,7 +276,8 @@ class TestReadiness:
         assert await harness.provisioner().find(spec.key) is None
 
     async def test_one_that_ends_meanwhile_is_not_waited_for(self, harness: ProcessHarness) -> None:
-        spec = harness.spec(command=shell("sleep 1; echo done; exit 0"), ready=Readiness(WEB_PORT, within=300))
+        command = shell(f"{UNTIL_LET_GO}; echo done; exit 0")
+        spec = harness.spec(command=command, ready=Readiness(WEB_PORT, within=300))
 
         with pytest.raises(Permanent, match=r"ended before it was ready\. It said: done"):
-            await harness.provisioner().ensure(spec, ignore)
+            await harness.provisioner().ensure(spec, letting_go(harness, spec, []))
