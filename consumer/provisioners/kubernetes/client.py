@@ -25,6 +25,7 @@ from consumer.provisioners.kubernetes.kinds import (
 )
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pacing import Pace
+from consumer.provisioners.kubernetes.pods import CONTAINER
 
 _PAGE = 500
 _APPLY = "application/apply-patch+yaml"
@@ -151,9 +152,10 @@ class Client:
         return page.get("items") or ()
 
     async def log(self, pod: Object, lines: int) -> str:
-        """The last lines that the pod's program wrote."""
+        """The last lines that the program of the pod's container wrote."""
         path = f"{POD.path_of(pod)}/log"
-        async with self._request("GET", path, query={"tailLines": str(lines), "limitBytes": "65536"}) as response:
+        query = {"container": CONTAINER, "tailLines": str(lines), "limitBytes": "65536"}
+        async with self._request("GET", path, query=query) as response:
             return (await response.read()).decode("utf-8", "replace")
 
     async def version(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from consumer.handling.usage import Usage
 from consumer.provisioners.kubernetes.kinds import Kind
+from consumer.provisioners.kubernetes.pods import CONTAINER
 
 POD_METRICS = Kind("PodMetrics", "pods", "metrics.k8s.io", "v1beta1")
 _UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
@@ -14,8 +15,8 @@ _UNITS |= {unit: 1024.0**power for power, unit in enumerate(("Ki", "Mi", "Gi", "
 
 
 def usage_of(read: Mapping[str, Any], memory_limit: int | None) -> Usage | None:
-    """What it says of all containers together: rates and no counters; None for a pod that has none yet."""
-    used = [container["usage"] for container in read.get("containers") or ()]
+    """What it says of the environment's container: rates and no counters; None for a pod that has none yet."""
+    used = [container["usage"] for container in read.get("containers") or () if container["name"] == CONTAINER]
     if not used:
         return None
     return Usage(

@@ -144,8 +144,9 @@ class KubernetesProvisioner:
 
     @decided
     async def usage(self, key: str) -> Usage | None:
-        for heard in await self._pods_of(key):
-            pod = await self._client.get(POD, heard)
+        heard = self._heard_of(key)
+        pods = await self._listed(key) if heard is None else [await self._client.get(POD, pod) for pod in heard]
+        for pod in pods:
             if pod is not None and status_of(pod) is Status.RUNNING:
                 with suppress(ProvisionerError, Missing):  # not every cluster measures, or lets everybody see it
                     if (read := await self._client.get(POD_METRICS, pod)) is not None:
@@ -255,7 +256,8 @@ class KubernetesProvisioner:
     async def _completed(self, spec: EnvironmentSpec, anchor: Object, report: Report, *, new: bool) -> Environment:
         """The environment of an anchor, with all that is missing of it made and its pod ready."""
         report(Progress("creating", spec.name))
-        notes = await self._requests.run(spec.key, self._volumes.ensure(spec, anchor)) + self._lease(spec)
+        notes = await self._requests.run(spec.key, self._volumes.ensure(spec, anchor))
+        notes += self._lease(spec, anchor)
         service, route, pod = await self._requests.run(spec.key, self._parts(spec, anchor, new=new))
         if spec.kubernetes.kubeconfig and renew_at(anchor) is None:
             anchor = await self._requests.run(spec.key, self._with_kubeconfig(anchor, spec.expires_at))
@@ -265,9 +267,10 @@ class KubernetesProvisioner:
         await self._routes.taken(route, report)
         return replace(Sight(anchor, pod, service, route).environment(self._options), notes=notes)
 
-    def _lease(self, spec: EnvironmentSpec) -> tuple[str, ...]:
+    def _lease(self, spec: EnvironmentSpec, anchor: Object) -> tuple[str, ...]:
         """What a user should know whose reservation is longer than the cluster lets any pod live."""
-        if spec.expires_at - datetime.now(UTC) <= timedelta(seconds=self._options.max_lease):
+        made = datetime.fromisoformat(anchor["metadata"]["creationTimestamp"])
+        if spec.expires_at - made <= timedelta(seconds=self._options.max_lease):
             return ()
         return (f"The cluster ends it after {self._options.max_lease / _DAY:.3g} days, before the reservation ends.",)
 
@@ -304,19 +307,18 @@ class KubernetesProvisioner:
     async def _is_alive(self, key: str, anchor: Object, *, new: bool) -> bool:
         """Whether the anchor has a pod that has not ended. Pods of other anchors are waited out first."""
         # Of a new one there is none, and of others hardly ever: what was heard of will do.
-        pods = await self._pods_of(key) if new else await self._listed(key)
+        heard = self._heard_of(key) if new else None
+        pods = await self._listed(key) if heard is None else heard
         pods = [pod for pod in pods if status_of(pod) is not Status.STOPPED]
         for pod in pods:
             if not belongs_to_anchor(pod, anchor):
                 await self._objects.gone(POD, pod)
         return any(belongs_to_anchor(pod, anchor) and not is_dying(pod) for pod in pods)
 
-    async def _pods_of(self, key: str) -> builtins.list[Object]:
-        """The pods of a key as the watch has last told, if it has begun."""
+    def _heard_of(self, key: str) -> builtins.list[Object] | None:
+        """The pods of a key as the watch has last told; None before it has looked."""
         known = self._pods.known()
-        if known is None:
-            return await self._listed(key)
-        return [pod for pod in known if facts_of(pod).get(KEY) == key]
+        return None if known is None else [pod for pod in known if facts_of(pod).get(KEY) == key]
 
     async def _listed(self, key: str) -> builtins.list[Object]:
         found = await self._client.list(POD, selector(self._options.instance, key), self._options.scope)

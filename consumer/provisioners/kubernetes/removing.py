@@ -14,6 +14,7 @@ from consumer.provisioners.kubernetes.kinds import (
     Object,
     belongs_to_anchor,
     namespace_of,
+    uid_of,
 )
 from consumer.provisioners.kubernetes.kubeconfigs import Kubeconfigs
 from consumer.provisioners.kubernetes.leading import Routes
@@ -55,7 +56,9 @@ class Removals:
 
     async def undo(self, key: str, anchor: Object) -> None:
         """Remove what was made for this very anchor. What another member has made anew by now is none of it."""
-        await self._remove(selector(self._options.instance, key), [anchor])
+        ours = selector(self._options.instance, key)
+        as_it_is_now = [each for each in await self._anchors(ours) if uid_of(each) == uid_of(anchor)]
+        await self._remove(ours, as_it_is_now or [anchor])
 
     async def _remove(
         self, ours: str, anchors: Sequence[Object], claims: Sequence[Object] = (), pods: Sequence[Object] = ()

@@ -88,6 +88,8 @@ def sights_of(
 def status_of(pod: Object) -> Status:
     if is_dying(pod):
         return Status.DYING
+    if "terminated" in container_state(pod):  # for good: it is not restarted, whatever goes on beside it
+        return Status.STOPPED
     return _STATUS.get(pod.get("status", {}).get("phase", ""), Status.STARTING)
 
 

@@ -16,6 +16,7 @@ USER = "moorage/user-key"
 _NAME = "moorage"
 _RBAC = "rbac.authorization.k8s.io"
 _ACCOUNT = "system:serviceaccount:"
+_DISK = "ephemeral-storage"
 _MODES = ("enforce", "warn", "audit")
 
 
@@ -61,11 +62,16 @@ def bounds_of(namespace: str, users: UserNamespaces) -> Iterator[tuple[Kind, dic
     closed = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     for kind, spec in (
         (RESOURCE_QUOTA, {"hard": dict(users.quota)}),
-        (LIMIT_RANGE, {"limits": [{"type": "Container", "default": dict(users.limits)}]}),
+        (LIMIT_RANGE, {"limits": [{"type": "Container", "default": dict(users.limits)} | _requests(users)]}),
         (NETWORK_POLICY, closed),
     ):
         about = {"name": _NAME, "namespace": namespace, "labels": {MANAGED_BY: "moorage"}}
         yield kind, {"apiVersion": kind.api_version, "kind": kind.name, "metadata": about, "spec": spec}
+
+
+def _requests(users: UserNamespaces) -> dict[str, Any]:
+    """Nodes set aside as much as the limits say, but no disk: few have room for all that their pods may write."""
+    return {"defaultRequest": {_DISK: "0"}} if _DISK in users.limits else {}
 
 
 def binding_of(namespace: str, role: str, account: str) -> dict[str, Any]:

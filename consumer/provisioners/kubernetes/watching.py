@@ -119,18 +119,21 @@ class Watch:
             try:
                 if version is None:
                     version = await self._list()
+                told = False
                 async for change, shown in self._client.watch(self._kind, self._selector, version, self._namespace):
-                    attempt = 0
+                    attempt, told = 0, True
                     version = shown["metadata"]["resourceVersion"]
                     if change != "BOOKMARK":
                         self._heard(shown, gone=change == "DELETED")
+                if not told:  # not even a bookmark: it may be back from a backup, and older than what we know
+                    version = None
             except Answer:
                 version = None  # it has forgotten what happened since: look at all of it anew
             except ProvisionerError as error:
                 wish = min(error.retry_after or 0.0, _LONGEST_WAIT) if isinstance(error, Transient) else None
                 tell = log.debug
                 if attempt and attempt % _NOTABLE == 0:
-                    tell, version = log.warning, None  # it may be back from a backup, and older than what we know
+                    tell, version = log.warning, None
                 tell("not_watching", runtime=self._client.runtime, kind=self._kind.plural, why=error.message)
             except Exception:  # whoever waits would never hear of anything again
                 version = None

@@ -12,6 +12,7 @@ from consumer.handling.ports import Progress
 from consumer.provisioners.kubernetes.failures import failure_of
 from tests.provisioners.harness import ignore
 from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness
+from tests.provisioners.kubernetes.proxy import ApiProxy
 from tests.services import Kubernetes
 
 pytestmark = pytest.mark.kubernetes
@@ -172,6 +173,20 @@ async def test_a_pod_that_its_node_does_not_start_in_time_is_told_with_what_the_
     assert error.value.code == "not_started"
     assert "/var/lib" not in error.value.message
     await harness.nothing_left()
+
+
+async def test_the_words_of_the_environments_own_container_are_asked_for(
+    harness: KubernetesHarness, proxy: ApiProxy
+) -> None:
+    spec, provisioner = harness.spec(labels=STUCK), harness.provisioner_with(kubeconfig=str(proxy.kubeconfig))
+    ensuring = asyncio.create_task(provisioner.ensure(spec, ignore))
+    await harness.there(spec.name)
+    await harness.end(spec.name, exit_code=3)
+
+    with pytest.raises(Permanent, match="exit code 3"):
+        await ensuring
+
+    assert proxy.count(r"GET \S+/log\?container=environment&") == 1
 
 
 async def test_a_program_that_does_not_become_ready_is_given_up(harness: KubernetesHarness) -> None:

@@ -194,6 +194,15 @@ async def test_a_watch_is_not_sent_away_for_long(
             assert await told.get() == harness.spec().reservation_id
 
 
+async def test_a_watch_that_told_nothing_looks_at_all_of_it_anew(proxy: ApiProxy, provisioner: Provisioner) -> None:
+    proxy.answer(WATCH, 200, "", raw=b"")
+    async with endings(provisioner):
+        await until(lambda: proxy.count(WATCH) >= 2)
+
+    looks = proxy.count(r"GET \S+/pods\?labelSelector") - proxy.count(WATCH)
+    assert looks == 2, "not even a bookmark came: the server may be back from a backup"
+
+
 async def test_a_watch_that_fails_again_and_again_looks_at_all_of_it_anew(
     proxy: ApiProxy, provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +213,7 @@ async def test_a_watch_that_fails_again_and_again_looks_at_all_of_it_anew(
         await until(lambda: proxy.count(WATCH) >= 5)
 
     looks = proxy.count(r"GET \S+/pods\?labelSelector") - proxy.count(WATCH)
-    assert looks == 2, "it may be back from a backup and know of less than we do"
+    assert looks == 2
 
 
 async def test_a_watch_that_is_cut_goes_on(

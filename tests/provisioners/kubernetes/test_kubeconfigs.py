@@ -17,15 +17,16 @@ from kubernetes_asyncio.config import load_kube_config_from_dict
 
 from consumer.catalog.environment import EnvironmentSpec, Kubernetes
 from consumer.catalog.needs import Needs
-from consumer.handling.errors import Transient, Unavailable
+from consumer.handling.errors import Permanent, Transient, Unavailable
 from consumer.handling.ports import Environment, Level
 from consumer.provisioners.kubernetes import KubernetesProvisioner
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.kubeconfig import RENEW_AT, kubeconfig_of, renew_at, renewal, token_seconds
 from consumer.provisioners.kubernetes.permissions import KUBECONFIGS, NEEDED, WELCOME
 from schemas.outbound import SecretKey
-from tests.provisioners.harness import ignore
-from tests.provisioners.kubernetes.harness import KubernetesHarness
+from tests.provisioners.harness import ignore, until
+from tests.provisioners.kubernetes.harness import STUCK, KubernetesHarness
+from tests.provisioners.kubernetes.proxy import ApiProxy
 from tests.provisioners.kubernetes.test_permissions import UNRESTRICTED, errors, written
 from tests.services import Kubernetes as Cluster
 
@@ -357,3 +358,18 @@ def test_what_somebody_else_wrote_for_a_time_means_now() -> None:
     due = renew_at(anchor)
     assert due is not None
     assert due < NOON
+
+
+async def test_a_start_that_fails_takes_the_kubeconfig_back(harness: KubernetesHarness, proxy: ApiProxy) -> None:
+    provisioner = provisioner_of(harness, kubeconfig=str(proxy.kubeconfig))
+    spec = replace(asked(harness), labels=STUCK)
+    ensuring = asyncio.create_task(provisioner.ensure(spec, ignore))
+    await until(lambda: proxy.count(r"POST \S+/serviceaccounts/\S+/token") == 1)
+    await harness.there(spec.name)
+    await harness.end(spec.name, exit_code=3)
+
+    with pytest.raises(Permanent, match="exit code 3"):
+        await ensuring
+
+    for kind in ("serviceaccounts", "rolebindings", "roles"):
+        assert proxy.count(rf"DELETE \S+/{kind}/") == 1, "the cluster would do it too, but in its own time"

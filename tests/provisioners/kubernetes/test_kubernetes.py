@@ -15,6 +15,7 @@ from consumer.catalog.environment import Kubernetes, Limits, Port, Readiness
 from consumer.catalog.identity import EXPIRES_AT
 from consumer.handling.errors import Permanent, Transient, Unavailable
 from consumer.handling.ports import Status
+from consumer.provisioners.kubernetes.metrics import usage_of
 from schemas.events import Resource, User
 from tests.provisioners.conformance import SurvivalConformance
 from tests.provisioners.harness import UNTIL, ignore
@@ -315,12 +316,22 @@ async def test_a_container_that_the_cluster_puts_beside_ours_is_not_taken_for_it
     theirs = ours | {"name": "a-proxy", "imageID": f"proxy@sha256:{'0' * 64}"}
     ended = {"state": {"terminated": {"exitCode": 7, "reason": "Error"}}, "imageID": f"web@sha256:{'1' * 64}"}
 
-    await harness.tell(made.name, phase="Failed", containerStatuses=[theirs, ours | ended])
+    await harness.tell(made.name, containerStatuses=[theirs, ours | ended])
 
     found = await provisioner.find(spec.key)
     assert found is not None
     assert found.ending is not None
-    assert (found.ending.exit_code, found.image_digest) == (7, f"sha256:{'1' * 64}")
+    assert (found.status, found.ending.exit_code) == (Status.STOPPED, 7), "though the other one runs"
+    assert found.image_digest == f"sha256:{'1' * 64}"
+
+
+def test_what_a_container_beside_ours_uses_is_not_told() -> None:
+    containers = [{"name": name, "usage": {"cpu": "500m", "memory": "64Mi"}} for name in ("a-proxy", "environment")]
+
+    used = usage_of({"timestamp": "2030-01-01T00:00:00Z", "containers": containers}, None)
+
+    assert used is not None
+    assert (used.cores, used.memory_bytes) == (0.5, 64 * 1024**2)
 
 
 async def test_the_digest_of_what_runs_is_read_back_and_pinned(harness: KubernetesHarness) -> None:

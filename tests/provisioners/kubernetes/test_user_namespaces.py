@@ -74,6 +74,7 @@ async def test_each_user_has_a_namespace_with_bounds_and_the_level_of_pod_securi
         quota, limits, policy = await harness.bounds(name)
         assert quota == {"hard": QUOTA}
         assert limits["limits"][0]["default"] == LIMITS
+        assert limits["limits"][0]["defaultRequest"] == LIMITS | {"ephemeral-storage": "0"}
         assert policy == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     pods = (await harness.core.list_namespaced_pod(harness.namespace)).items
     assert [each.metadata.name for each in pods] == [alices.name]

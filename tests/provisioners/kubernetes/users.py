@@ -13,7 +13,7 @@ from tests.provisioners.harness import ALICE
 from tests.provisioners.kubernetes.harness import KubernetesHarness
 
 QUOTA = {"pods": "50", "services": "50", "configmaps": "60", "secrets": "100"}
-LIMITS = {"cpu": "1", "memory": "1Gi"}
+LIMITS = {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}
 _OF_THE_NAMESPACE = ("V1ConfigMap kube-root-ca.crt", "V1NetworkPolicy moorage")
 
 
