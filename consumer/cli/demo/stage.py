@@ -97,12 +97,13 @@ async def set_stage() -> AsyncIterator[Stage]:
 
 async def _remove_all(settings: Settings, catalog: Catalog) -> None:
     """Whatever a demonstration that failed or was interrupted would leave behind."""
-    for provisioner in provisioners_of(settings, catalog.runtimes).values():
-        removals = [provisioner.remove(environment.key) for environment in await provisioner.list()]
-        ended = await asyncio.gather(*removals, return_exceptions=True)
-        await provisioner.close()
-        for failed in (each for each in ended if isinstance(each, BaseException)):
-            raise failed
+    async with AsyncExitStack() as stack:
+        for provisioner in provisioners_of(settings, catalog.runtimes).values():
+            stack.push_async_callback(provisioner.close)
+            removals = [provisioner.remove(environment.key) for environment in await provisioner.list()]
+            for ended in await asyncio.gather(*removals, return_exceptions=True):
+                if isinstance(ended, BaseException):
+                    raise ended
 
 
 async def _best_runtime(settings: Settings) -> tuple[Defaults, str]:

@@ -257,8 +257,8 @@ class KubernetesProvisioner:
         """The environment of an anchor, with all that is missing of it made and its pod ready."""
         report(Progress("creating", spec.name))
         notes = await self._requests.run(spec.key, self._volumes.ensure(spec, anchor))
-        notes += self._lease(spec, anchor)
         service, route, pod = await self._requests.run(spec.key, self._parts(spec, anchor, new=new))
+        notes += self._lease(spec, pod)
         if spec.kubernetes.kubeconfig and renew_at(anchor) is None:
             anchor = await self._requests.run(spec.key, self._with_kubeconfig(anchor, spec.expires_at))
         pod = await self._starts.ready(spec, pod, report)
@@ -267,9 +267,9 @@ class KubernetesProvisioner:
         await self._routes.taken(route, report)
         return replace(Sight(anchor, pod, service, route).environment(self._options), notes=notes)
 
-    def _lease(self, spec: EnvironmentSpec, anchor: Object) -> tuple[str, ...]:
-        """What a user should know whose reservation is longer than the cluster lets any pod live."""
-        made = datetime.fromisoformat(anchor["metadata"]["creationTimestamp"])
+    def _lease(self, spec: EnvironmentSpec, pod: Object) -> tuple[str, ...]:
+        """What a user should know whose reservation is longer than the cluster lets this pod live."""
+        made = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
         if spec.expires_at - made <= timedelta(seconds=self._options.max_lease):
             return ()
         return (f"The cluster ends it after {self._options.max_lease / _DAY:.3g} days, before the reservation ends.",)

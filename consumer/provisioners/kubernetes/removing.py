@@ -1,8 +1,11 @@
 """Removing an environment, in an order in which nothing is forgotten wherever it is broken off."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from consumer.handling.errors import ProvisionerError
 from consumer.provisioners.kubernetes.client import Client
+from consumer.provisioners.kubernetes.errors import Answer
 from consumer.provisioners.kubernetes.kinds import (
     ANCHOR,
     CLAIM,
@@ -56,9 +59,10 @@ class Removals:
 
     async def undo(self, key: str, anchor: Object) -> None:
         """Remove what was made for this very anchor. What another member has made anew by now is none of it."""
-        ours = selector(self._options.instance, key)
-        as_it_is_now = [each for each in await self._anchors(ours) if uid_of(each) == uid_of(anchor)]
-        await self._remove(ours, as_it_is_now or [anchor])
+        with suppress(ProvisionerError, Answer):  # by now it may tell more, of a kubeconfig
+            shown = await self._client.get(ANCHOR, anchor)
+            anchor = shown if shown is not None and uid_of(shown) == uid_of(anchor) else anchor
+        await self._remove(selector(self._options.instance, key), [anchor])
 
     async def _remove(
         self, ours: str, anchors: Sequence[Object], claims: Sequence[Object] = (), pods: Sequence[Object] = ()

@@ -70,8 +70,12 @@ def bounds_of(namespace: str, users: UserNamespaces) -> Iterator[tuple[Kind, dic
 
 
 def _requests(users: UserNamespaces) -> dict[str, Any]:
-    """Nodes set aside as much as the limits say, but no disk: few have room for all that their pods may write."""
-    return {"defaultRequest": {_DISK: "0"}} if _DISK in users.limits else {}
+    """Nodes set aside as much as the limits say, but no disk: few have room for all that their pods may write.
+
+    They do if a quota is to bound what is set aside.
+    """
+    bounded = {_DISK, f"requests.{_DISK}"} & users.quota.keys()
+    return {"defaultRequest": {_DISK: "0"}} if _DISK in users.limits and not bounded else {}
 
 
 def binding_of(namespace: str, role: str, account: str) -> dict[str, Any]:

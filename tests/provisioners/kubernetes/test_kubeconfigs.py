@@ -372,4 +372,4 @@ async def test_a_start_that_fails_takes_the_kubeconfig_back(harness: KubernetesH
         await ensuring
 
     for kind in ("serviceaccounts", "rolebindings", "roles"):
-        assert proxy.count(rf"DELETE \S+/{kind}/") == 1, "the cluster would do it too, but in its own time"
+        await until(lambda kind=kind: proxy.count(rf"DELETE \S+/{kind}/") == 1)  # the cluster would, in its own time

@@ -14,7 +14,7 @@ from consumer.handling.errors import Permanent, Transient, Unavailable
 from consumer.handling.ports import Environment, Status
 from consumer.provisioners.kubernetes import UserNamespaces
 from consumer.provisioners.kubernetes.options import KubernetesOptions
-from consumer.provisioners.kubernetes.user_namespaces import namespace_name
+from consumer.provisioners.kubernetes.user_namespaces import bounds_of, namespace_name
 from schemas.events import User
 from tests.provisioners.conformance import SurvivalConformance
 from tests.provisioners.harness import ALICE, ignore
@@ -57,6 +57,18 @@ def test_any_user_has_a_namespace_whose_name_is_valid_and_nobody_elses(prefix: s
     assert name.startswith(f"{prefix}-")
     assert (name == namespace_name(prefix, "i", other)) is (user_id == other)
     assert name != namespace_name(prefix, "j", user_id)
+
+
+@pytest.mark.parametrize(
+    ("quota", "set_aside"),
+    [({"pods": "20"}, {"ephemeral-storage": "0"}), ({"requests.ephemeral-storage": "40Gi"}, None)],
+)
+def test_no_disk_is_set_aside_for_who_asks_for_none_unless_a_quota_counts_it(
+    quota: dict[str, str], set_aside: dict[str, str] | None
+) -> None:
+    bounds = {kind.name: each["spec"] for kind, each in bounds_of("n", UserNamespaces(quota=quota, limits=LIMITS))}
+
+    assert bounds["LimitRange"]["limits"][0].get("defaultRequest") == set_aside
 
 
 async def test_each_user_has_a_namespace_with_bounds_and_the_level_of_pod_security(harness: UsersHarness) -> None:
