@@ -9,6 +9,8 @@ import pytest
 
 from tests.dispatch.simulation import Simulation
 
+pytestmark = pytest.mark.no_cover  # measured, it takes three times as long; others reach what it reaches
+
 SEEDS = int(os.environ.get("MOORAGE_SIMULATION_SEEDS", "200"))
 
 

@@ -1,5 +1,6 @@
 """Any events in any order, with crashes and runtimes that stumble in between, come to what the model says."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from schemas.outbound import Outcome
 from tests.handling.stage import KEY, Stage, Told
 from tests.reservations.test_permutations import expected, histories
 from tests.virtual_clock import run
+
+pytestmark = pytest.mark.no_cover  # measured, it takes three times as long; others reach what it reaches
 
 PATIENT = RetryPolicy(max_attempts=100, base_delay=0.001, max_delay=0.001)
 OPERATIONS: tuple[Operation, ...] = ("find", "ensure", "remove")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from tests.handling.pool import DOUBLE, NAMES, QUEUED, Pool
 from tests.handling.world import INSTANCE, MINUTE, end, start
 from tests.reservations.bookings import END
 from tests.virtual_clock import VirtualClockLoop
+
+pytestmark = pytest.mark.no_cover  # measured, it takes three times as long; others reach what it reaches
 
 Step = tuple[str, str | float]
 

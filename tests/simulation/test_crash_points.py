@@ -13,6 +13,8 @@ from consumer.transport.options import Options
 from tests.simulation.plan import GROUP, Plan
 from tests.simulation.story import Story
 
+pytestmark = pytest.mark.no_cover  # measured, it takes three times as long; others reach what it reaches
+
 SMALL = Plan(
     seed=1,
     partitions=1,

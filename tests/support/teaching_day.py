@@ -36,7 +36,7 @@ _CANDIDATES = 12
 """Places on the timetable of which the least busy one is taken."""
 
 
-_MOST_BEHIND = 40
+_MOST_BEHIND = 60
 """Records that the group may be behind: on a slow machine the day's clock waits."""
 
 _TICK = 0.1

@@ -22,6 +22,8 @@ from tests.handling.life.platform import NAMES
 from tests.handling.life.trouble import Trouble
 from tests.handling.world import HOUR
 
+pytestmark = pytest.mark.no_cover  # measured, it takes three times as long; others reach what it reaches
+
 EXAMPLES = int(os.environ.get("MOORAGE_LIFE_EXAMPLES", "60"))
 SEED = int(os.environ.get("MOORAGE_LIFE_SEED", "1"))
 
