@@ -41,6 +41,9 @@ from consumer.provisioners.readiness import Look, said, until_ready
 
 _LOOK_AGAIN = 0.1
 _GONE_WITHIN = 10.0
+_PORTS_TRIED = 3
+"""Ports that the engine chose itself: Podman does so before it takes them, and says so when it starts the container."""
+
 _MADE_TO_END = (128 + signal.SIGTERM, 128 + signal.SIGKILL)
 
 log = structlog.get_logger("moorage.docker")
@@ -69,7 +72,7 @@ class DockerProvisioner:
 
     async def ensure(self, spec: EnvironmentSpec, report: Report) -> Environment:
         content: Content | None = None
-        deadline = asyncio.get_running_loop().time() + self._options.create_timeout
+        deadline, tries = asyncio.get_running_loop().time() + self._options.create_timeout, _PORTS_TRIED
         while True:
             if container := await self._adoptable(spec):
                 return await self._started(spec, container.id, was=container.state, report=report)
@@ -81,7 +84,13 @@ class DockerProvisioner:
                 await self._refuse_foreign_holder(spec)
             else:
                 report(Progress("starting", spec.name))
-                return await self._started(spec, new, was=None, report=report)
+                try:
+                    return await self._started(spec, new, was=None, report=report)
+                except Transient as error:
+                    tries -= 1
+                    if error.code != "port_taken" or tries == 0 or any(port.host for port in spec.ports):
+                        raise
+                    continue  # somebody took what the engine had chosen: another container has another port
             # Ours, but made this moment by somebody else, or on its way out: it shows under its label soon.
             if asyncio.get_running_loop().time() > deadline:
                 raise Transient("runtime_busy", "Something else is still at work on this environment.")

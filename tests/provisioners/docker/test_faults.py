@@ -5,14 +5,16 @@ from contextlib import suppress
 
 import pytest
 
+from consumer.catalog.environment import Port
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Status
 from tests.provisioners.docker.harness import SOON, DockerHarness
 from tests.provisioners.docker.proxy import Action, EngineProxy
-from tests.provisioners.harness import ignore, until
+from tests.provisioners.harness import WEB_PORT, ignore, until
 
 pytestmark = pytest.mark.docker
 
+ASKED_FOR = (Port(WEB_PORT, host=40_000),)
 CREATE, START, DELETE = r"POST \S+/containers/create", r"POST \S+/start", r"DELETE \S+/containers/"
 LIST, INSPECT = r"GET \S+/containers/json", r"GET \S+/containers/[^/]+/json"
 
@@ -200,7 +202,7 @@ async def test_when_starting_fails_what_was_half_made_is_removed(harness: Docker
     proxy.answer(START, 500, "driver failed programming external connectivity: Bind: address already in use")
 
     with pytest.raises(Transient) as error:
-        await harness.provisioner_with(url=proxy.url).ensure(harness.spec(), ignore)
+        await harness.provisioner_with(url=proxy.url).ensure(harness.spec(ports=ASKED_FOR), ignore)
 
     assert error.value.code == "port_taken"
     assert await harness.leftovers() == []
@@ -221,7 +223,7 @@ async def test_when_starting_again_fails_it_is_kept(harness: DockerHarness, prox
 async def test_when_cleaning_up_fails_the_first_reason_is_told(harness: DockerHarness, proxy: EngineProxy) -> None:
     proxy.answer(START, 500, "port is already allocated")
     proxy.answer(DELETE, 500, "device busy")
-    provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec()
+    provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec(ports=ASKED_FOR)
 
     with pytest.raises(Transient) as error:
         await provisioner.ensure(spec, ignore)

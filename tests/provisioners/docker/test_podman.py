@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.catalog.environment import Limits
+from consumer.catalog.environment import Limits, Port
 from consumer.handling.errors import Permanent, ProvisionerError, Transient, Unavailable
 from consumer.handling.ports import Status
 from consumer.parts import provisioners_of
@@ -14,7 +14,7 @@ from consumer.provisioners.docker import DOCKER, PODMAN, DockerOptions, DockerPr
 from consumer.settings import Settings
 from tests.provisioners.docker.harness import DockerHarness, on_both, on_each, on_podman
 from tests.provisioners.docker.proxy import EngineProxy
-from tests.provisioners.harness import fetch, ignore
+from tests.provisioners.harness import WEB_PORT, fetch, ignore
 
 pytestmark = pytest.mark.podman
 
@@ -80,6 +80,24 @@ async def test_each_answer_has_its_meaning(
 
     assert error.value.code == code
     assert "/var/lib" not in error.value.message
+
+
+@on_podman
+@pytest.mark.parametrize(("host", "refused", "made"), [(None, 1, 2), (None, 2, 3), (None, 3, None), (40_000, 1, None)])
+async def test_a_port_that_the_engine_chose_in_vain_is_chosen_again(
+    harness: DockerHarness, proxy: EngineProxy, host: int | None, refused: int, made: int | None
+) -> None:
+    provisioner, spec = harness.provisioner_with(url=proxy.url), harness.spec(ports=(Port(WEB_PORT, host=host),))
+    proxy.answer(START, 500, "cannot listen on the TCP port: bind: address already in use", times=refused)
+
+    if made is None:
+        with pytest.raises(Transient) as error:
+            await provisioner.ensure(spec, ignore)
+        assert error.value.code == "port_taken"
+        assert await harness.leftovers() == []
+    else:
+        assert (await provisioner.ensure(spec, ignore)).status is Status.RUNNING
+        assert proxy.count(CREATE) == made
 
 
 @on_each
