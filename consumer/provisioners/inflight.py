@@ -1,12 +1,21 @@
-"""Requests that run to their end even when nobody waits for them any more."""
+"""Requests that run to their end, even when nobody waits for them any more or another one has failed."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 from consumer.handling.errors import Unavailable
 
 T = TypeVar("T")
+
+
+async def together(*calls: Awaitable[T]) -> list[T]:
+    """What these come to, once all have ended: when one has failed, none is under way any more."""
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    for each in ended:
+        if isinstance(each, BaseException):
+            raise each
+    return [each for each in ended if not isinstance(each, BaseException)]
 
 
 class InFlight:

@@ -1,6 +1,5 @@
 """The stage of the demonstration: a broker, topics and the best runtime at hand, all gone when it is over."""
 
-import asyncio
 import os
 import socket
 import tempfile
@@ -13,6 +12,7 @@ from consumer.app import Moorage
 from consumer.catalog.templates import Catalog, Defaults
 from consumer.cli.console import load_settings
 from consumer.parts import connection_of, provisioners_of
+from consumer.provisioners.inflight import together
 from consumer.settings import Settings
 from consumer.transport.connection import Connection, Topics
 from consumer.transport.embedded import EmbeddedBroker
@@ -100,10 +100,7 @@ async def _remove_all(settings: Settings, catalog: Catalog) -> None:
     async with AsyncExitStack() as stack:
         for provisioner in provisioners_of(settings, catalog.runtimes).values():
             stack.push_async_callback(provisioner.close)
-            removals = [provisioner.remove(environment.key) for environment in await provisioner.list()]
-            for ended in await asyncio.gather(*removals, return_exceptions=True):
-                if isinstance(ended, BaseException):
-                    raise ended
+            await together(*(provisioner.remove(environment.key) for environment in await provisioner.list()))
 
 
 async def _best_runtime(settings: Settings) -> tuple[Defaults, str]:

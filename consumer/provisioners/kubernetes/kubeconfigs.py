@@ -7,6 +7,7 @@ import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from consumer.provisioners.inflight import together
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Missing, NotAllowed
 from consumer.provisioners.kubernetes.kinds import (
@@ -33,7 +34,7 @@ from consumer.provisioners.kubernetes.kubeconfig import (
     token_seconds,
 )
 from consumer.provisioners.kubernetes.manifests import has_values_of
-from consumer.provisioners.kubernetes.objects import Objects, together
+from consumer.provisioners.kubernetes.objects import Objects
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 
 _RIGHTS = (SERVICE_ACCOUNT, ROLE_BINDING, ROLE)

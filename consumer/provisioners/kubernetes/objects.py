@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from consumer.handling.errors import Permanent, Transient, Unavailable
 from consumer.provisioners.kubernetes.client import Client
@@ -23,19 +23,8 @@ from consumer.provisioners.kubernetes.manifests import has_values_of
 from consumer.provisioners.kubernetes.names import facts_of
 from consumer.provisioners.kubernetes.watching import Watch
 
-T = TypeVar("T")
-
 _LOOK_AGAIN, _LOOK_ANYWAY = 0.1, 2.0
 """Seconds after which it is looked again: at first and in the end; or where a watch tells, which may be cut off."""
-
-
-async def together(*calls: Awaitable[T]) -> list[T]:
-    """What these come to, once all have ended: when one has failed, none is under way any more."""
-    ended = await asyncio.gather(*calls, return_exceptions=True)
-    for each in ended:
-        if isinstance(each, BaseException):
-            raise each
-    return [each for each in ended if not isinstance(each, BaseException)]
 
 
 class Objects:

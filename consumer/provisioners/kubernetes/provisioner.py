@@ -15,7 +15,7 @@ from consumer.handling.errors import Permanent, ProvisionerError, Transient, Una
 from consumer.handling.ports import Environment, Finding, Progress, Report, Status
 from consumer.handling.usage import Usage
 from consumer.provisioners.credentials import Login, RegistryCredentials
-from consumer.provisioners.inflight import InFlight
+from consumer.provisioners.inflight import InFlight, together
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.diagnosis import diagnose
 from consumer.provisioners.kubernetes.errors import Answer, Conflicting, Missing, NotAllowed, decided
@@ -40,7 +40,7 @@ from consumer.provisioners.kubernetes.manifests import anchor_of, network_policy
 from consumer.provisioners.kubernetes.metrics import POD_METRICS, usage_of
 from consumer.provisioners.kubernetes.names import facts_of, selector
 from consumer.provisioners.kubernetes.namespaces import Namespaces
-from consumer.provisioners.kubernetes.objects import Objects, together
+from consumer.provisioners.kubernetes.objects import Objects
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.pods import pod_of
 from consumer.provisioners.kubernetes.removing import Removals

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from consumer.handling.errors import ProvisionerError
+from consumer.provisioners.inflight import together
 from consumer.provisioners.kubernetes.client import Client
 from consumer.provisioners.kubernetes.errors import Answer
 from consumer.provisioners.kubernetes.kinds import (
@@ -24,7 +25,7 @@ from consumer.provisioners.kubernetes.leading import Routes
 from consumer.provisioners.kubernetes.manifests import belonging_to
 from consumer.provisioners.kubernetes.names import selector
 from consumer.provisioners.kubernetes.namespaces import Namespaces
-from consumer.provisioners.kubernetes.objects import Objects, together
+from consumer.provisioners.kubernetes.objects import Objects
 from consumer.provisioners.kubernetes.options import KubernetesOptions
 from consumer.provisioners.kubernetes.volumes import Volumes
 

@@ -139,6 +139,13 @@ class KubernetesHarness(Harness):
                     raise
             await asyncio.sleep(0.02)
 
+    async def say(self, name: str, reason: str, message: str, *, kind: str = "Normal") -> None:
+        """Say of a pod what its kubelet would, as soon as there is one: an event of this kind, or a `Warning`."""
+        pod = await self.there(name)
+        about = {"kind": "Pod", "namespace": self.namespace, "name": name, "uid": pod.metadata.uid}
+        body = {"metadata": {"name": f"{name}.{reason.lower()}"}, "involvedObject": about, "type": kind}
+        await self.core.create_namespaced_event(self.namespace, body | {"reason": reason, "message": message})
+
     async def pod_gone(self, name: str) -> None:
         """Return when there is no pod of this name."""
         while True:

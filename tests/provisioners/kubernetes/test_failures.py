@@ -165,7 +165,7 @@ async def test_a_pod_that_its_node_does_not_start_in_time_is_told_with_what_the_
     spec = harness.spec(labels=STUCK, start_timeout=12)
     ensuring = ensure(harness, spec)
     for reason, message in (("BackOff", "first"), ("FailedMount", 'MountVolume failed for "data": /var/lib/kubelet/x')):
-        await warn(harness, spec, reason, message)
+        await harness.say(spec.name, reason, message, kind="Warning")
 
     with pytest.raises(Permanent, match=r"in time\. FailedMount: MountVolume failed") as error:
         await ensuring
@@ -192,7 +192,8 @@ async def test_the_words_of_the_environments_own_container_are_asked_for(
 async def test_a_program_that_does_not_become_ready_is_given_up(harness: KubernetesHarness) -> None:
     spec = harness.spec(labels=STUCK, ready=Readiness(port=8080, path="/", within=0.5))
     ensuring = ensure(harness, spec)
-    await warn(harness, spec, "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 500")
+    said = "Readiness probe failed: HTTP probe failed with statuscode: 500"
+    await harness.say(spec.name, "Unhealthy", said, kind="Warning")
     await harness.runs(spec.name, ready=False)
 
     with pytest.raises(Permanent, match=r"No page answered on port 8080 within 0\.5 s") as error:
@@ -287,11 +288,3 @@ async def test_a_label_that_a_cluster_cannot_have_is_refused(harness: Kubernetes
 
 def ensure(harness: KubernetesHarness, spec: EnvironmentSpec) -> asyncio.Task[Any]:
     return asyncio.create_task(harness.provisioner().ensure(spec, ignore))
-
-
-async def warn(harness: KubernetesHarness, spec: EnvironmentSpec, reason: str, message: str) -> None:
-    """The cluster warns of something about the pod, as soon as there is one."""
-    pod = await harness.there(spec.name)
-    about = {"kind": "Pod", "namespace": harness.namespace, "name": spec.name, "uid": pod.metadata.uid}
-    event = {"metadata": {"name": f"{spec.name}.{reason.lower()}"}, "involvedObject": about, "type": "Warning"}
-    await harness.core.create_namespaced_event(harness.namespace, event | {"reason": reason, "message": message})

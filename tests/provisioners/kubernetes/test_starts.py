@@ -67,11 +67,11 @@ async def test_a_registrys_no_to_a_node_that_had_no_login_yet_is_no_failure_and_
     provisioner, spec = harness.provisioner_with(registry_credentials=credentials), harness.spec(labels=STUCK)
     steps: list[Progress] = []
     ensuring = asyncio.create_task(provisioner.ensure(spec, steps.append))
-    await told(harness, spec, "FailedToRetrieveImagePullSecret", f"{UNREAD} ({spec.name}-pull)")
-    await told(harness, spec, "Failed", f"{REFUSED}: 401 Unauthorized")
+    await harness.say(spec.name, "FailedToRetrieveImagePullSecret", f"{UNREAD} ({spec.name}-pull)")
+    await harness.say(spec.name, "Failed", f"{REFUSED}: 401 Unauthorized")
     await harness.waits(spec.name, "ErrImagePull", "401 Unauthorized")
     await harness.waits(spec.name, "ImagePullBackOff", 'Back-off pulling image "web:1"')  # why, few nodes repeat
-    await told(harness, spec, "Pulling", 'Pulling image "web:1"')  # which is said when all is looked at again
+    await harness.say(spec.name, "Pulling", 'Pulling image "web:1"')  # which is said when all is looked at again
     await until(lambda: ensuring.done() or any(step.stage == "pulling" for step in steps), within=15)
     assert not ensuring.done()
 
@@ -87,7 +87,7 @@ async def test_how_long_the_image_was_fetched_is_told(harness: KubernetesHarness
     steps: list[Progress] = []
     spec = harness.spec(labels=STUCK)
     ensuring = asyncio.create_task(harness.provisioner().ensure(spec, steps.append))
-    await told(harness, spec, "Pulled", 'Successfully pulled image "web:1" in 5s (7.5s including waiting).')
+    await harness.say(spec.name, "Pulled", 'Successfully pulled image "web:1" in 5s (7.5s including waiting).')
     await began(harness, spec, after=8)
 
     await ensuring
@@ -99,7 +99,7 @@ async def test_nobody_asks_how_long_an_image_was_fetched_that_was_at_hand(harnes
     steps: list[Progress] = []
     spec = harness.spec(labels=STUCK)
     ensuring = asyncio.create_task(harness.provisioner().ensure(spec, steps.append))
-    await told(harness, spec, "Pulled", 'Successfully pulled image "web:1" in 5s (7.5s including waiting).')
+    await harness.say(spec.name, "Pulled", 'Successfully pulled image "web:1" in 5s (7.5s including waiting).')
     await began(harness, spec, after=1)
 
     await ensuring
@@ -110,7 +110,7 @@ async def test_nobody_asks_how_long_an_image_was_fetched_that_was_at_hand(harnes
 async def test_an_image_that_is_not_fetched_in_time_is_told_as_that(harness: KubernetesHarness) -> None:
     spec = harness.spec(labels=STUCK, start_timeout=12)
     ensuring = asyncio.create_task(harness.provisioner().ensure(spec, ignore))
-    await told(harness, spec, "Pulling", 'Pulling image "web:1"')
+    await harness.say(spec.name, "Pulling", 'Pulling image "web:1"')
 
     with pytest.raises(Permanent, match="did not fetch the image in time") as error:
         await ensuring
@@ -196,14 +196,6 @@ async def test_who_asks_for_a_gpu_comes_to_the_node_that_has_one_or_is_told_that
 
 def event(reason: str, version: int) -> dict[str, Any]:
     return {"reason": reason, "metadata": {"resourceVersion": str(version)}, "lastTimestamp": "2030-01-01T00:00:00Z"}
-
-
-async def told(harness: KubernetesHarness, spec: EnvironmentSpec, reason: str, message: str) -> None:
-    """Say of a spec's pod what its kubelet would, as soon as there is one."""
-    pod = await harness.there(spec.name)
-    about = {"kind": "Pod", "namespace": harness.namespace, "name": spec.name, "uid": pod.metadata.uid}
-    body = {"metadata": {"name": f"{spec.name}.{reason.lower()}"}, "involvedObject": about, "type": "Normal"}
-    await harness.core.create_namespaced_event(harness.namespace, body | {"reason": reason, "message": message})
 
 
 async def began(harness: KubernetesHarness, spec: EnvironmentSpec, *, after: int) -> None:
